@@ -1,0 +1,1 @@
+"""Who speaks: seat protocols and views, model, rule-based and human seats, and their prompts."""

@@ -1,0 +1,1 @@
+"""The written documentation, and the generator of the parts that come from code."""

@@ -1,0 +1,1 @@
+"""What happens next: state, routing, the compiled graph, one episode, many episodes."""

@@ -1,0 +1,149 @@
+"""Who is played in which run: the rows of cases, runs and episodes.
+
+Why: an episode is identified by content (configuration, case, sample), so that the same command
+again finds what is done, goes on with what was interrupted, and tries again what failed.
+"""
+
+import secrets
+import threading
+from collections.abc import Mapping, Sequence
+from importlib import metadata
+from typing import Any
+
+from graphs.state import Claim
+from mentalarena.case import Case
+from mentalarena.errors import CaseError, StoreError
+from mentalarena.journal import digest
+from mentalarena.store import Change, Delete, Insert, Row, Store, Write, utc_now
+
+TRAJECTORY = (
+    "turns", "routes", "formulations", "deviations", "decisions", "injections", "diagnoses",
+    "scores", "plans",
+)  # fmt: skip
+"""Tables that hold one attempt's trajectory; calls and errors keep those of every attempt."""
+
+
+def keep_cases(store: Store, cases: Sequence[Case]) -> None:
+    """Store cases.
+
+    Raises:
+        CaseError: the store holds another case under one of the ids.
+    """
+    rows: list[Write] = []
+    for case in cases:
+        known = store.fetch("select hash from cases where id = ?", (case.id,))
+        if known and known[0]["hash"] != case.hash:
+            raise CaseError(
+                f"case {case.id!r} differs from the one of that id in {store.path}: give "
+                "it another id, or use another --db, so that stored episodes keep their case"
+            )
+        if not known:
+            record = case.model_dump(mode="json")
+            columns = "id patient_id split source synthetic parents presentation style"
+            values = {name: record[name] for name in columns.split()}
+            rows.append(Row("cases", {**values, "hash": case.hash, "record": record}))
+    store.write_sync(rows)
+
+
+class Ledger:
+    """Bookkeeping of one configuration in one store."""
+
+    def __init__(
+        self, store: Store, identity: Mapping[str, Any], *, guidance: str, self_judged: bool
+    ) -> None:
+        self._store = store
+        self._identity = identity
+        self.config_hash = digest(identity)
+        self._guidance = guidance
+        self._self_judged = self_judged
+        self._run_id: str | None = None
+        self._lock = threading.Lock()
+
+    def open_run(self, kind: str = "arena", run_id: str | None = None) -> str:
+        """Write the row of a run and return its id."""
+        self._run_id = run_id or "run-" + secrets.token_hex(6)
+        values = {
+            "id": self._run_id,
+            "created_at": utc_now(),
+            "kind": kind,
+            "config": dict(self._identity),
+            "config_hash": self.config_hash,
+            "code_version": metadata.version("mentalarena"),
+        }
+        self._store.write_sync([Row("runs", values)])
+        return self._run_id
+
+    def open_episode(self, case: Case, seed: int, run_id: str | None = None) -> str:
+        """Write the row of a new sample of this case and return its id."""
+        with self._lock:
+            keep_cases(self._store, [case])
+            run_id = run_id or self._run_id or self.open_run()
+            (found,) = self._store.fetch(
+                "select count(*) as n from episodes e join runs r on r.id = e.run_id "
+                "where r.config_hash = ? and r.kind = 'arena' and e.case_hash = ?",
+                (self.config_hash, case.hash),
+            )
+            sample = found["n"]
+            while not self._insert(case, sample, seed, run_id):
+                sample += 1
+            return self.episode_id(case, sample)
+
+    def _insert(self, case: Case, sample: int, seed: int, run_id: str) -> bool:
+        """Whether this sample's row could be written; another process may have taken it."""
+        episode_id = self.episode_id(case, sample)
+        try:
+            self._store.write_sync([self._episode(episode_id, case, sample, seed, run_id)])
+        except StoreError:
+            if self._store.fetch("select id from episodes where id = ?", (episode_id,)):
+                return False
+            raise
+        return True
+
+    def episode_id(self, case: Case, sample: int, run: str = "") -> str:
+        """Id of one sample of a case under this configuration, in a named run if there is one."""
+        return "ep-" + digest([run, self.config_hash, case.hash, sample], 16)
+
+    def _episode(self, episode_id: str, case: Case, sample: int, seed: int, run_id: str) -> Insert:
+        values = {
+            "id": episode_id,
+            "run_id": run_id,
+            "case_id": case.id,
+            "case_hash": case.hash,
+            "sample": sample,
+            "seed": seed,
+            "iteration": 0,
+            "guidance": self._guidance,
+            "status": "running",
+            "attempts": 1,
+            "self_judged": self._self_judged,
+            "crisis": False,
+            "started_at": utc_now(),
+        }
+        return Insert("episodes", values)
+
+    async def claim(self, case: Case, sample: int, seed: int, run_id: str) -> Claim:
+        """Take an episode of a named run that is not complete: new, interrupted, or failed.
+
+        An interrupted one, or one that a server or the store let down, goes on in the same attempt,
+        its answers coming from the journal. One that failed by what was answered begins another
+        attempt: the calls and errors of the failed one stay, its half-made trajectory goes.
+        """
+        episode_id = self.episode_id(case, sample, run_id)
+        rows = await self._store.fetch_async(
+            "select status, attempts, (select boundary from errors x where x.episode_id = e.id "
+            "and x.attempt = e.attempts and x.type not in ('ParseFailure', 'RoleFlip') "
+            "order by created_at desc limit 1) as let_down_by from episodes e where id = ?",
+            (episode_id,),
+        )
+        if not rows:
+            await self._store.write([self._episode(episode_id, case, sample, seed, run_id)])
+            return {"episode_id": episode_id, "attempt": 1}
+        attempt = rows[0]["attempts"]
+        changes: dict[str, Any] = {"status": "running", "finished_at": None}
+        writes: list[Write] = []
+        if rows[0]["status"] == "failed" and rows[0]["let_down_by"] not in ("provider", "store"):
+            attempt += 1
+            changes |= {"attempts": attempt, "crisis": False}
+            writes += [Delete(table, {"episode_id": episode_id}) for table in TRAJECTORY]
+        await self._store.write([*writes, Change("episodes", {"id": episode_id}, changes)])
+        return {"episode_id": episode_id, "attempt": attempt}

@@ -1,0 +1,260 @@
+"""The nodes of the dialogue: read a slice of the state, hand one seat its view, return its answer.
+
+Why: promise 1. A node of the therapist or the judge is given a schema without the record
+(:mod:`graphs.state`), builds a view without the record (:mod:`agents.seats`), and calls one seat.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import asdict
+from random import Random
+from typing import Any, cast
+
+from langgraph.types import Overwrite
+
+from agents.seats import (
+    Answered,
+    Formulation,
+    ManagerView,
+    PatientView,
+    Place,
+    ProbeView,
+    Purpose,
+    TherapistView,
+    Utterance,
+)
+from graphs import views
+from graphs.routes import exchanges_left, probes_done, will_probe
+from graphs.session import Session
+from graphs.state import (
+    ArenaState,
+    DecisionRecord,
+    DecodeInput,
+    DeviationRecord,
+    EncodeInput,
+    FailureRecord,
+    PatientInput,
+    SafetyInput,
+    TherapistInput,
+    Turn,
+)
+from mentalarena import safety
+from mentalarena.case import COMPONENTS, Case, Component, Principle
+from mentalarena.decoder import Deviation
+from mentalarena.encoder import EncodedSymptoms, candidates, encode
+from mentalarena.guidance import MODES, Mode, guidance_text, leak
+from mentalarena.roster import principle_groups
+
+REDUCED = (
+    "path", "turns", "formulations", "injections", "deviations", "decisions", "plans", "scores",
+    "failures",
+)  # fmt: skip
+"""Channels that add up: what an earlier episode of the thread left in them has to go."""
+
+
+def _turn(
+    turns: Sequence[Turn], speaker: Any, purpose: Purpose, answer: Answered[Utterance]
+) -> Turn:
+    text = answer.value.text
+    return {
+        "idx": len(turns),
+        "speaker": speaker,
+        "purpose": purpose,
+        "text": text,
+        "disclosed": None if answer.disclosed is None else list(answer.disclosed),
+        # A flipped answer that stands is one whose own call was the flipped one.
+        "role_flip": any(
+            f.boundary == "role_flip" and f.call_id == answer.call_id for f in answer.failures
+        ),
+        "crisis": views.crisis_findings(text) if speaker == "patient" else [],
+        "call_id": answer.call_id,
+    }
+
+
+async def open_episode(state: EncodeInput, session: Session) -> ArenaState:
+    """Identify the episode; open its row when the caller (Studio, a script) has not.
+
+    A thread in Studio may play again: what the episode before left in the channels is dropped.
+    """
+    seed = state.get("seed", session.config.seed)
+    case_id = state.get("case_id") or at_random(sorted(session.cases), seed)
+    case = await asyncio.to_thread(session.find_case, case_id)
+    claim = state.get("claim")
+    if claim is None:
+        episode_id = await asyncio.to_thread(session.ledger.open_episode, case, seed)
+        claim = {"episode_id": episode_id, "attempt": 1}
+    opened: ArenaState = {
+        "episode_id": claim["episode_id"],
+        "attempt": claim["attempt"],
+        "claim": None,
+        "seed": seed,
+        "case_id": case_id,
+    }
+    if state.get("path"):
+        for channel in REDUCED:
+            opened[channel] = Overwrite([])  # type: ignore[literal-required]
+    return opened
+
+
+def at_random(ids: Sequence[str], seed: int) -> str:
+    """A seeded choice of a case."""
+    return Random(f"{seed}/cases").choice(ids)
+
+
+async def encode_case(state: EncodeInput, session: Session, at: Place) -> ArenaState:
+    """``encode``: match coping strategies with behavior principles; the manager chooses one."""
+    case = session.find_case(state["case_id"])
+    found = await asyncio.to_thread(candidates, case, principle_groups(), session.embedder)
+    view = ManagerView(
+        tuple(clause.text for clause in case.cognitive_model.coping_strategies), found
+    )
+    answer = await session.manager.choose_principle(view, at)
+    principle = found[answer.value.choice - 1][0]
+    return {
+        "case": case.model_dump(mode="json"),
+        "principle": principle.model_dump(mode="json"),
+        "principle_scores": {candidate.id: score for candidate, score in found},
+        "failures": views.failure_records("encode", answer.failures),
+    }
+
+
+async def patient(state: PatientInput, session: Session, at: Place) -> ArenaState:
+    """``patient``: opens, or answers what the therapist said."""
+    turns = state.get("turns", [])
+    purpose: Purpose = turns[-1]["purpose"] if turns else "opening"
+    view = PatientView(
+        case=Case.model_validate(state["case"]),
+        principle=Principle.model_validate(state["principle"]),
+        lines=views.lines(turns),
+        exchanges_left=exchanges_left(turns, session.config),
+    )
+    answer = await session.patient.speak(view, at)
+    return {
+        "turns": [_turn(turns, "patient", purpose, answer)],
+        "failures": views.failure_records("patient", answer.failures),
+    }
+
+
+async def safety_turn(state: SafetyInput, session: Session, at: Place) -> ArenaState:
+    """``safety``: a fixed line that takes a crisis seriously; no seat is asked."""
+    line = at.random("safety").choice(safety.SAFETY_LINES)
+    answer = Answered(Utterance(text=line))
+    return {"turns": [_turn(state["turns"], "therapist", "safety", answer)]}
+
+
+async def therapist(state: TherapistInput, session: Session, at: Place) -> ArenaState:
+    """``therapist``: the next question; a probe when the decoder rerouted the dialogue."""
+    turns, decisions = state["turns"], state.get("decisions", [])
+    probe = bool(state.get("formulations"))
+    view = TherapistView(
+        lines=views.lines(turns),
+        guidance=decisions[-1]["guidance"] if probe else "",
+        formulation=views.last_formulation(state),
+        exchanges_left=exchanges_left(turns, session.config),
+    )
+    answer = await session.therapist.ask(view, at)
+    purpose: Purpose = "probe" if probe else "exchange"
+    return {
+        "turns": [_turn(turns, "therapist", purpose, answer)],
+        "failures": views.failure_records("therapist", answer.failures),
+    }
+
+
+async def formulate(state: TherapistInput, session: Session, at: Place) -> ArenaState:
+    """``formulate``: what the therapist has understood, outside the transcript."""
+    view = TherapistView(
+        lines=views.lines(state["turns"]),
+        guidance="",
+        formulation=views.last_formulation(state),
+        exchanges_left=0,
+    )
+    answer = await session.therapist.formulate(view, at)
+    round_ = len(state.get("formulations", []))
+    return {
+        "formulations": [
+            {
+                "round": round_,
+                "components": answer.value.model_dump(mode="json"),
+                "call_id": answer.call_id,
+            }
+        ],
+        "injections": [
+            {"round": round_, "component": i.component.value, "kind": i.kind, "truth": i.truth}
+            for i in answer.injections
+        ],
+        "failures": views.failure_records("formulate", answer.failures),
+    }
+
+
+async def decode(state: DecodeInput, session: Session, at: Place) -> ArenaState:
+    """``decode``: verdict per component, decision, and what the therapist is let know."""
+    case = Case.model_validate(state["case"])
+    encoded = encode(case, Principle.model_validate(state["principle"]))
+    latest = state["formulations"][-1]
+    formulation = Formulation.model_validate(latest["components"])
+    deviations, decision = await asyncio.to_thread(
+        session.decoder.decode,
+        case.patient_id,
+        encoded,
+        {component: formulation.of(component) for component in COMPONENTS},
+        [turn["text"] for turn in state["turns"] if turn["speaker"] == "patient"],
+    )
+    earlier = state.get("decisions", [])
+    record: DecisionRecord = {
+        "round": latest["round"],
+        "decision": decision.outcome,
+        "reason": decision.reason,
+        "chosen": None,
+        "component": None,
+        "mode": None,
+        "guidance_kind": session.config.guidance,
+        "guidance": "",
+        "leak": None,
+        "call_id": None,
+    }
+    failures: list[FailureRecord] = []
+    if will_probe(decision.outcome, probes_done(earlier), session.config):
+        failures = await _guide(record, deviations, earlier, encoded, session, at)
+    return {
+        "deviations": [_deviation(latest["round"], deviation) for deviation in deviations],
+        "decisions": [record],
+        "failures": failures,
+    }
+
+
+def _deviation(round_: int, deviation: Deviation) -> DeviationRecord:
+    values = {"round": round_, **asdict(deviation), "component": deviation.component.value}
+    return cast(DeviationRecord, values)
+
+
+async def _guide(
+    record: DecisionRecord,
+    deviations: Sequence[Deviation],
+    earlier: Sequence[DecisionRecord],
+    encoded: EncodedSymptoms,
+    session: Session,
+    at: Place,
+) -> list[FailureRecord]:
+    """Let the manager choose what to probe, and put the guidance into ``record``."""
+    off = sorted((d for d in deviations if d.severity > 0), key=lambda d: -d.severity)
+    view = ProbeView(
+        deviating=tuple((d.component, d.verdict, d.severity) for d in off),
+        probed=tuple(Component(d["component"]) for d in earlier if d["component"]),
+    )
+    answer = await session.manager.choose_probe(view, at)
+    by_component = {d.component: d for d in off}
+    chosen = target = answer.value.component
+    mode: Mode = "explore" if by_component[chosen].verdict == "missed" else "revisit"
+    if session.config.guidance == "placebo":
+        # Component and mode are drawn from all: a placebo carries nothing of the verdicts, and
+        # may by chance name what deviates.
+        random = at.random("placebo")
+        target, mode = random.choice(COMPONENTS), random.choice(MODES)
+    clauses = encoded.components[target]
+    record["chosen"] = chosen.value
+    record["component"] = target.value
+    record["mode"] = mode
+    record["guidance"] = guidance_text(session.config.guidance, target, mode, clauses)
+    record["leak"] = leak(record["guidance"], clauses)
+    record["call_id"] = answer.call_id
+    return views.failure_records("decode", answer.failures)

@@ -1,0 +1,96 @@
+"""What a node's update becomes in the store: the one place that maps channels to rows.
+
+Why: nodes stay thin and speak of seats only; whatever a node adds to the state lands in its table
+under a key that does not depend on time, so that running an episode again writes the same rows.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+from graphs.state import ArenaState
+from mentalarena.journal import digest
+from mentalarena.store import Change, Row, Write, utc_now
+
+
+def rows_of(episode_id: str, attempt: int, update: ArenaState) -> Iterator[Write]:
+    """Rows for one node's update."""
+    key = {"episode_id": episode_id}
+    if "principle" in update:
+        values = {
+            "principle_id": update["principle"]["id"],
+            "principle_scores": update["principle_scores"],
+        }
+        yield Change("episodes", {"id": episode_id}, values)
+    for diagnosis in update.get("diagnoses", ()):
+        status = "unmapped" if diagnosis["code"] is None else "mapped"
+        crisis = diagnosis["crisis"]
+        yield Row("diagnoses", {**key, **diagnosis, "status": status, "crisis": crisis or None})
+        yield from _crisis(episode_id, crisis)
+    for plan in update.get("plans", ()):
+        values = {"response": plan["response"] or "", "crisis": plan["crisis"] or None}
+        yield Row("plans", {**key, **plan, **values})
+        yield from _crisis(episode_id, plan["crisis"])
+    for channel in ("injections", "deviations", "scores"):
+        for record in update.get(channel, ()):  # type: ignore[attr-defined]
+            yield Row(channel, {**key, **record})
+    for turn in update.get("turns", ()):
+        yield Row("turns", {**key, **turn, "crisis": turn["crisis"] or None})
+        yield from _crisis(episode_id, turn["crisis"])
+    for formulation in update.get("formulations", ()):
+        for component, stated in formulation["components"].items():
+            yield Row(
+                "formulations",
+                {
+                    **key,
+                    "round": formulation["round"],
+                    "component": component,
+                    "statement": stated["statement"],
+                    "quotes": list(stated["quotes"]),
+                    "call_id": formulation["call_id"],
+                },
+            )
+    for decision in update.get("decisions", ()):
+        yield Row("decisions", {**key, **decision})
+    for failure in update.get("failures", ()):
+        yield error_row(
+            episode_id,
+            attempt,
+            failure["boundary"],
+            "RoleFlip" if failure["boundary"] == "role_flip" else "ParseFailure",
+            f"{failure['node']}: {failure['message']}",
+            failure["call_id"],
+        )
+
+
+def _crisis(episode_id: str, findings: list[dict[str, str]]) -> Iterator[Change]:
+    if findings:
+        yield Change("episodes", {"id": episode_id}, {"crisis": True})
+
+
+def error_row(
+    episode_id: str, attempt: int, boundary: str, kind: str, message: str, call_id: str | None
+) -> Row:
+    """A row of ``errors``; its id is its content, so a replay does not double it."""
+    values: dict[str, Any] = {
+        "episode_id": episode_id,
+        "attempt": attempt,
+        "boundary": boundary,
+        "type": kind,
+        "message": message,
+        "call_id": call_id,
+    }
+    return Row("errors", {"id": digest(values, 32), **values, "created_at": utc_now()})
+
+
+def route_row(episode_id: str, step: int, source: str, target: str, reason: str) -> Row:
+    """A row of ``routes``."""
+    return Row(
+        "routes",
+        {
+            "episode_id": episode_id,
+            "step": step,
+            "source": source,
+            "target": target,
+            "reason": reason,
+        },
+    )

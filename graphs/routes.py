@@ -1,0 +1,142 @@
+"""Where an episode goes next: pure functions of the state and the configuration.
+
+Why: rerouting is the method, so it is kept apart from everything that speaks, and is tested without
+any model. Each ``after_…`` function is the rule of one conditional edge; it returns the target and
+the reason, and both become a row of ``routes``.
+"""
+
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+from agents.seats import PlanKind
+from graphs.state import ArenaState, DecisionRecord, PlanRecord, Turn
+from mentalarena.case import Component
+from mentalarena.config import ArenaConfig
+
+PLAN_KINDS: tuple[PlanKind, ...] = ("treatment", "medication")
+
+
+class Route(NamedTuple):
+    """One step: where to, and why."""
+
+    target: str
+    reason: str
+
+
+AfterPatient = Literal["safety", "therapist", "formulate"]
+AfterDecode = Literal["therapist", "diagnose"]
+AfterScore = Literal["propose", "close"]
+
+
+def exchanges_done(turns: Sequence[Turn]) -> int:
+    """Questions of the exchange budget that the patient has answered."""
+    return sum(t["speaker"] == "therapist" and t["purpose"] == "exchange" for t in turns)
+
+
+def probing(turns: Sequence[Turn]) -> bool:
+    """Whether the exchange budget is behind us."""
+    return any(turn["purpose"] == "probe" for turn in turns)
+
+
+def exchanges_left(turns: Sequence[Turn], config: ArenaConfig) -> int:
+    """Questions left in the present phase: of the exchange budget, or of the probes."""
+    asked = sum(t["speaker"] == "therapist" and t["purpose"] == "probe" for t in turns)
+    if probing(turns):
+        return max(config.probe_rounds - asked, 0)
+    return max(config.exchanges - exchanges_done(turns), 0)
+
+
+def probes_done(decisions: Sequence[DecisionRecord]) -> int:
+    """Reroutes so far."""
+    return sum(decision["component"] is not None for decision in decisions)
+
+
+def after_patient(state: ArenaState, config: ArenaConfig) -> Route:
+    """A crisis first; then the exchange budget; a probe's answer goes to a new formulation."""
+    turns = state["turns"]
+    answered_safety = len(turns) > 1 and turns[-2]["purpose"] == "safety"
+    if turns[-1]["crisis"] and not answered_safety:
+        return Route("safety", "the crisis screen found " + turns[-1]["crisis"][0]["kind"])
+    if state.get("formulations"):
+        return Route("formulate", "the probe was answered")
+    done = exchanges_done(turns)
+    if done < config.exchanges:
+        return Route("therapist", f"exchange {done + 1} of {config.exchanges}")
+    return Route("formulate", f"all {config.exchanges} exchanges used")
+
+
+def will_probe(outcome: str, probes: int, config: ArenaConfig) -> bool:
+    """Whether a decision leads to a reroute."""
+    return outcome != "aligned" and probes < config.probe_rounds
+
+
+def after_decode(state: ArenaState, config: ArenaConfig) -> Route:
+    """Reroute to the therapist while the formulation deviates and probes are left."""
+    last = state["decisions"][-1]
+    if last["component"] is not None:
+        probe = probes_done(state["decisions"])
+        return Route(
+            "therapist",
+            f"{last['decision']}: {last['mode']} {Component(last['component']).label} "
+            f"(probe {probe} of {config.probe_rounds})",
+        )
+    if last["decision"] == "aligned":
+        return Route("diagnose", "aligned: " + last["reason"])
+    return Route("diagnose", f"{last['decision']}, but all {config.probe_rounds} probes are used")
+
+
+def plans_of(plans: Sequence[PlanRecord], kind: PlanKind) -> list[PlanRecord]:
+    """The plans of one kind, in the order they were tried."""
+    return sorted((p for p in plans if p["kind"] == kind), key=lambda plan: plan["attempt"])
+
+
+def finished(plans: Sequence[PlanRecord], kind: PlanKind, config: ArenaConfig) -> bool:
+    """Whether no further plan of this kind is tried."""
+    tried = plans_of(plans, kind)
+    if not tried:
+        return False
+    score = tried[-1]["score"]
+    return len(tried) >= config.max_plans or (score is not None and score >= config.accept_score)
+
+
+def open_kind(plans: Sequence[PlanRecord], config: ArenaConfig) -> PlanKind | None:
+    """The kind of plan to propose next: treatment first, then medication, then none."""
+    return next((kind for kind in PLAN_KINDS if not finished(plans, kind, config)), None)
+
+
+def best_plan(plans: Sequence[PlanRecord], kind: PlanKind) -> PlanRecord | None:
+    """The plan with the highest mean score; the earlier one of equals; None when none was scored.
+
+    An unreadable score counts as no score, never as a good one.
+    """
+    scored = [plan for plan in plans_of(plans, kind) if plan["score"] is not None]
+    return max(scored, key=lambda plan: plan["score"] or 0.0, default=None)
+
+
+def after_score(state: ArenaState, config: ArenaConfig) -> Route:
+    """Try on until a plan is good enough or tries are used up; treatment, then medication."""
+    plans = state["plans"]
+    kind = open_kind(plans, config)
+    if kind is None:
+        return Route("close", "treatment and medication are settled")
+    tried = plans_of(plans, kind)
+    if not tried:
+        return Route("propose", f"treatment is settled; first {kind}")
+    score = tried[-1]["score"]
+    shown = "unreadable score" if score is None else f"score {score:.1f}"
+    return Route(
+        "propose",
+        f"{kind} {len(tried)} of {config.max_plans}: {shown} below {config.accept_score:g}",
+    )
+
+
+def recursion_limit(config: ArenaConfig) -> int:
+    """Most super-steps an episode can take: every answer a crisis, every plan refused.
+
+    encode, opening; per exchange or probe a question and an answer; each answer may add a safety
+    turn and its answer; formulate and decode a round; diagnose, confirm; three nodes a plan; close.
+    """
+    answers = 1 + config.exchanges + config.probe_rounds
+    spoken = 1 + 2 * (config.exchanges + config.probe_rounds) + 2 * answers
+    rounds = 2 * (config.probe_rounds + 1)
+    return 1 + spoken + rounds + 2 + 3 * 2 * config.max_plans + 1 + 1

@@ -1,0 +1,227 @@
+"""Many episodes at once: what is missing of a plan, a bounded number in flight.
+
+Why: how episodes are scheduled, counted, drained and given up on is one matter; what a user types
+and reads (:mod:`graphs.batch`) is another.
+"""
+
+import asyncio
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from graphs.episode import episode_seed, play_episode
+from graphs.session import Session
+from mentalarena.budget import Meter
+from mentalarena.case import Case
+from mentalarena.errors import BudgetError, MentalArenaError, ProviderError, ReplayError
+
+
+class Job(NamedTuple):
+    """One episode of the plan."""
+
+    case: Case
+    sample: int
+
+
+def plan(session: Session, case_id: str | None, samples: int, episodes: int | None) -> list[Job]:
+    """Every case once, then every case again, and so on; cut at ``episodes``."""
+    cases = (
+        [session.find_case(case_id)]
+        if case_id
+        else sorted(session.cases.values(), key=lambda case: case.id)
+    )
+    rounds = samples if episodes is None else -(-episodes // len(cases))
+    return [Job(case, sample) for sample in range(rounds) for case in cases][:episodes]
+
+
+@dataclass(slots=True)
+class Tally:
+    """What a batch has done so far."""
+
+    planned: int
+    done_before: int
+    ok: int = 0
+    failed: int = 0
+    unfinished: int = 0
+    """Stopped on the way by an interrupt or a budget; the same command goes on."""
+    in_flight: int = 0
+    boundaries: Counter[str] = field(default_factory=Counter)
+    stopped: str = ""
+    """Why the batch ended early; empty when it did not."""
+
+    def line(self, meter: Meter) -> str:
+        """One line of progress."""
+        parts = [
+            f"{self.done_before + self.ok} of {self.planned} complete",
+            f"{self.in_flight} in flight",
+        ]
+        if self.failed:
+            reasons = ", ".join(f"{n} {name}" for name, n in sorted(self.boundaries.items()))
+            parts.append(f"{self.failed} failed ({reasons})")
+        if meter.calls:
+            parts.append(f"{meter.calls:,} calls, {meter.tokens:,} tokens")
+        if meter.cost:
+            left = self.planned - self.done_before - self.ok
+            whole = meter.cost * (1 + left / self.ok) if self.ok else None
+            projected = f" of about {whole:.2f}" if whole is not None else ""
+            parts.append(f"cost {meter.cost:.2f}{projected}")
+        return ", ".join(parts)
+
+
+class Batch:
+    """Plays the missing episodes of a plan, a bounded number at a time."""
+
+    def __init__(
+        self, session: Session, run_id: str, jobs: list[Job], concurrency: int, retries: int
+    ) -> None:
+        self._session = session
+        self._run_id = run_id
+        self._concurrency = concurrency
+        self._retries = retries
+        done = {
+            row["id"] for row in session.store.fetch("select id from episodes where status = 'ok'")
+        }
+        self._jobs = [
+            job
+            for job in jobs
+            if session.ledger.episode_id(job.case, job.sample, run_id) not in done
+        ]
+        self.tally = Tally(len(jobs), len(jobs) - len(self._jobs))
+        self._fatal: MentalArenaError | None = None
+        self._draining = asyncio.Event()
+
+    def missing(self) -> list[Job]:
+        """What is left to play."""
+        return self._jobs
+
+    def drain(self, why: str) -> None:
+        """Begin no further episode; those in flight end."""
+        self.tally.stopped = self.tally.stopped or why
+        self._draining.set()
+
+    async def play(self, changed: Callable[[], None]) -> None:
+        """Play what is missing; calls ``changed`` whenever an episode begins or ends.
+
+        Raises:
+            ProviderError: a failure that would meet every further episode too.
+        """
+        queue = iter(self._jobs)
+
+        async def worker() -> None:
+            for job in queue:
+                if self._draining.is_set():
+                    return
+                self.tally.in_flight += 1
+                changed()
+                try:
+                    await self._one(job)
+                finally:
+                    self.tally.in_flight -= 1
+                    changed()
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(min(self._concurrency, len(self._jobs))):
+                    group.create_task(worker())
+        except ExceptionGroup as group:
+            # The store, say: what one worker met the others met too, and one line is enough.
+            raise group.exceptions[0] from None
+        if self._fatal is not None:
+            raise self._fatal
+
+    async def _one(self, job: Job) -> None:
+        session = self._session
+        seed = episode_seed(session.config.seed, job.case, job.sample)
+        for left in range(self._retries, -1, -1):
+            claim = await session.ledger.claim(job.case, job.sample, seed, self._run_id)
+            played = await play_episode(session, job.case, seed, claim)
+            error = played.error
+            if error is None:
+                self.tally.ok += 1
+                return
+            if isinstance(error, BudgetError):
+                self.tally.unfinished += 1
+                self.drain(str(error))
+                return
+            if isinstance(error, ReplayError) or (isinstance(error, ProviderError) and error.fatal):
+                # No further episode would fare better, and a replay is never paid for anew.
+                self._fatal = self._fatal or error
+                self.tally.failed += 1
+                self.drain(str(error))
+                return
+            if left == 0 or self._draining.is_set():
+                self.tally.failed += 1
+                self.tally.boundaries[played.boundary] += 1
+                return
+
+
+@contextmanager
+def interruptible(batch: Batch) -> Iterator[None]:
+    """The first Ctrl-C drains, the second one stops."""
+    loop = asyncio.get_running_loop()
+    task = asyncio.current_task()
+    asked = 0
+
+    def interrupt() -> None:
+        nonlocal asked
+        asked += 1
+        if asked == 1:
+            batch.drain("interrupted")
+            click.echo("finishing the episodes in flight; Ctrl-C again stops at once", err=True)
+        elif task is not None:
+            task.cancel()
+
+    loop.add_signal_handler(signal.SIGINT, interrupt)
+    try:
+        yield
+    finally:
+        loop.remove_signal_handler(signal.SIGINT)
+
+
+async def run_batch(batch: Batch, meter: Meter, console: Console | None) -> None:
+    """Play with progress on ``console``; without one in silence."""
+    with interruptible(batch):
+        if console is None:
+            await batch.play(lambda: None)
+        elif console.is_terminal:
+            await _with_bar(batch, meter, console)
+        else:
+            await _with_lines(batch, meter, console)
+
+
+async def _with_bar(batch: Batch, meter: Meter, console: Console) -> None:
+    columns = (
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.description}"),
+    )
+    with Progress(*columns, console=console) as progress:
+        tally = batch.tally
+        task = progress.add_task("", total=tally.planned, completed=tally.done_before)
+
+        def show() -> None:
+            done = tally.done_before + tally.ok + tally.failed
+            progress.update(task, completed=done, description=tally.line(meter))
+
+        await batch.play(show)
+
+
+async def _with_lines(batch: Batch, meter: Meter, console: Console) -> None:
+    last = time.monotonic()
+
+    def show() -> None:
+        nonlocal last
+        if time.monotonic() - last >= 10:
+            last = time.monotonic()
+            console.print(batch.tally.line(meter))
+
+    await batch.play(show)

@@ -1,0 +1,250 @@
+"""What an episode needs that is alive: the store, the seats, encoder, decoder and people.
+
+Why: the graph's context holds plain strings and numbers (they are the form in LangGraph Studio), so
+live objects are made from it once a process and found again here by every node.
+"""
+
+import asyncio
+import threading
+import traceback
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from functools import cached_property
+from pathlib import Path
+
+from agents.prompting import template_hashes
+from agents.registry import SeatSpec, seat
+from agents.seats import JudgeSeat, ManagerSeat, PatientSeat, Place, TherapistSeat
+from graphs.ledger import Ledger, keep_cases
+from graphs.records import error_row
+from graphs.state import Episode
+from mentalarena.budget import Meter
+from mentalarena.builtin_vectors import builtin_vectors
+from mentalarena.calibration import peers, ranked_against, read_thresholds
+from mentalarena.case import Case
+from mentalarena.config import ArenaConfig
+from mentalarena.decoder import SymptomDecoder
+from mentalarena.errors import BudgetError, CaseError, MentalArenaError, ReplayError, StoreError
+from mentalarena.journal import EpisodeJournal
+from mentalarena.roster import builtin_cases, find_case, read_case_file
+from mentalarena.similarity import SentenceEncoder
+from mentalarena.store import Change, Row, Store, Write, open_store, utc_now
+
+
+class Session:
+    """Live objects of one configuration; made once a process, see :func:`session_for`."""
+
+    def __init__(self, config: ArenaConfig) -> None:
+        self.config = config
+        self.store: Store = _share_store(config.db)
+        self.embedder = SentenceEncoder(self.store, builtin_vectors())
+        self._pending: dict[str, list[Write]] = {}
+        self._journals: dict[str, EpisodeJournal] = {}
+        self._known_templates: set[str] = set()
+        self.meter = Meter()
+        try:
+            self.thresholds = read_thresholds(config.thresholds, self.embedder)
+            self.cases: Mapping[str, Case] = self._read_cases()
+        except BaseException:
+            _release_store(config.db)
+            raise
+
+    def _read_cases(self) -> Mapping[str, Case]:
+        if not self.config.cases:
+            return builtin_cases()
+        found = read_case_file(self.config.cases)
+        if found.complaints:
+            keep_cases(self.store, found.cases)
+            raise CaseError(_complain(self.config, found.complaints, len(found.cases)))
+        return {case.id: case for case in found.cases}
+
+    @cached_property
+    def decoder(self) -> SymptomDecoder:
+        """The Symptom Decoder, ranking against the built-in patients."""
+        others = ranked_against(peers(builtin_cases()))
+        return SymptomDecoder(self.embedder, self.thresholds, others)
+
+    @property
+    def patient(self) -> PatientSeat:
+        """Whoever sits on the patient's seat."""
+        return seat("patient", self.config.patient, self.config)
+
+    @property
+    def therapist(self) -> TherapistSeat:
+        """Whoever sits on the therapist's seat."""
+        return seat("therapist", self.config.therapist, self.config)
+
+    @property
+    def manager(self) -> ManagerSeat:
+        """Whoever sits on the manager's seat."""
+        return seat("manager", self.config.manager, self.config)
+
+    @property
+    def judge(self) -> JudgeSeat:
+        """Whoever sits on the judge's seat."""
+        return seat("judge", self.config.judge, self.config)
+
+    @cached_property
+    def identity(self) -> dict[str, object]:
+        """Everything that makes an experiment what it is."""
+        return {
+            **self.config.identity(),
+            "thresholds_hash": self.thresholds.hash,
+            "encoder_hash": self.embedder.hash,
+            "templates": template_hashes(),
+            "cases": sorted(case.hash for case in self.cases.values()),
+        }
+
+    @cached_property
+    def ledger(self) -> Ledger:
+        """Runs, cases and episodes of this configuration."""
+        return Ledger(
+            self.store, self.identity, guidance=self.config.guidance, self_judged=self.self_judged
+        )
+
+    @property
+    def self_judged(self) -> bool:
+        """Whether the model that judges also plays patient or therapist, however it is asked."""
+        judge, *others = (
+            SeatSpec.parse(spec).model
+            for spec in (self.config.judge, self.config.patient, self.config.therapist)
+        )
+        return judge is not None and any(
+            other is not None
+            and (other.provider, other.name, other.adapter)
+            == (judge.provider, judge.name, judge.adapter)
+            for other in others
+        )
+
+    def find_case(self, case_id: str) -> Case:
+        """The case with this id: from the case file or the built-in ones, else from the store.
+
+        Raises:
+            UnknownCaseError: neither holds it.
+        """
+        if case_id not in self.cases:
+            rows = self.store.fetch("select record from cases where id = ?", (case_id,))
+            if rows:
+                return Case.model_validate_json(rows[0]["record"])
+        return find_case(case_id, self.cases.values())
+
+    def place(self, state: Episode, node: str) -> Place:
+        """Where in the episode ``node`` stands now."""
+        return Place(
+            episode_id=state["episode_id"],
+            attempt=state["attempt"],
+            node=node,
+            visit=state["path"].count(node),
+            step=len(state["path"]),
+            seed=state["seed"],
+            journal=self.journal(state["episode_id"]),
+        )
+
+    def journal(self, episode_id: str) -> EpisodeJournal:
+        """The journal of an episode that is being played."""
+        if episode_id not in self._journals:
+            self._journals[episode_id] = EpisodeJournal(
+                self.store, episode_id, self._known_templates, self.meter
+            )
+        return self._journals[episode_id]
+
+    def forget(self, episode_id: str) -> None:
+        """Let go of what was kept in memory for an episode that has ended."""
+        self._journals.pop(episode_id, None)
+        self._pending.pop(episode_id, None)
+
+    def note(self, episode_id: str, row: Row) -> None:
+        """Keep a row for the next :meth:`save` of this episode."""
+        self._pending.setdefault(episode_id, []).append(row)
+
+    async def save(self, episode_id: str, rows: Sequence[Write]) -> None:
+        """Write what was noted and ``rows``; returns once committed."""
+        noted = self._pending.get(episode_id, [])
+        if noted or rows:
+            await self.store.write([*noted, *rows])
+        self._pending.pop(episode_id, None)
+
+    async def fail(self, episode_id: str, attempt: int, error: BaseException) -> None:
+        """Record why an episode ended early; what it had reached stays."""
+        stopped = isinstance(error, asyncio.CancelledError | KeyboardInterrupt | BudgetError)
+        # The step that led here is kept too, unless it is what the store refused.
+        refused = isinstance(error, StoreError)
+        rows: list[Write] = [] if refused else [*self._pending.get(episode_id, ())]
+        if not stopped:
+            boundary = error.boundary if isinstance(error, MentalArenaError) else "internal"
+            message = str(error) if isinstance(error, MentalArenaError) else _located(error)
+            rows.append(
+                error_row(episode_id, attempt, boundary, type(error).__name__, message, None)
+            )
+        # Nothing is wrong with an episode that was stopped, or whose replay was: it can go on.
+        status = "aborted" if stopped or isinstance(error, ReplayError) else "failed"
+        rows.append(
+            Change("episodes", {"id": episode_id}, {"status": status, "finished_at": utc_now()})
+        )
+        self.forget(episode_id)
+        # A store that refused the episode's rows will refuse these; its error is the one to show.
+        with suppress(StoreError):
+            await self.store.write(rows)
+
+    def close(self) -> None:
+        """Drain the writer and close the store, unless another session still uses it."""
+        _sessions.pop(self.config, None)
+        _release_store(self.config.db)
+
+
+def _located(error: BaseException) -> str:
+    """An unexpected error and the line it came from."""
+    frames = traceback.extract_tb(error.__traceback__)
+    where = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
+    return f"{type(error).__name__}: {error}{where}"
+
+
+def _complain(config: ArenaConfig, complaints: Sequence[object], kept: int) -> str:
+    lines = "; ".join(str(complaint) for complaint in complaints[:5])
+    more = f"; and {len(complaints) - 5} more" if len(complaints) > 5 else ""
+    keep = (
+        f"{kept} good case{'s' if kept != 1 else ''} kept in {config.db}: play one with --case ID "
+        "(without --cases), or mend the file and run again"
+        if kept
+        else "no case could be kept: mend the file and run again"
+    )
+    return f"{lines}{more} ({keep})"
+
+
+_sessions: dict[ArenaConfig, Session] = {}
+_stores: dict[Path, tuple[Store, int]] = {}
+_lock = threading.RLock()
+
+
+def _share_store(path: str) -> Store:
+    """The process's one store, and so its one writer, for a file; counted by its users."""
+    key = Path(path).resolve()
+    with _lock:
+        store, users = _stores.get(key) or (open_store(path), 0)
+        _stores[key] = (store, users + 1)
+        return store
+
+
+def _release_store(path: str) -> None:
+    key = Path(path).resolve()
+    with _lock:
+        store, users = _stores.pop(key)
+        if users > 1:
+            _stores[key] = (store, users - 1)
+            return
+    store.close()
+
+
+def open_session(config: ArenaConfig) -> Session:
+    """The process's session for this configuration, made on first use. Blocks."""
+    with _lock:
+        if config not in _sessions:
+            _sessions[config] = Session(config)
+        return _sessions[config]
+
+
+async def session_for(config: ArenaConfig | None) -> Session:
+    """The same, without blocking the event loop; no context means the default configuration."""
+    config = config or ArenaConfig()
+    session = _sessions.get(config)
+    return session if session is not None else await asyncio.to_thread(open_session, config)

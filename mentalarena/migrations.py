@@ -1,0 +1,368 @@
+"""The schema of the store, as small append-only migrations.
+
+Why: a file written by an old version is brought up to date when it is opened, and the words of a
+column are kept next to it: what follows ``--`` in the statements below stays in the database
+(``.schema``) and becomes ``docs/schema.md`` (see :mod:`mentalarena.schema`). A migration that was
+released is never edited; a change is a new function at the end.
+"""
+
+from typing import Final
+
+from sqlite_utils import Database, Migrations
+
+from mentalarena.views import SUMMARY, TRAINING
+
+migrations = Migrations("mentalarena")
+
+
+def _one_of(column: str, *values: str) -> str:
+    """A check of a closed list: SQLite builds a table for every ``in (...)`` it evaluates."""
+    return "check (" + " or ".join(f"{column} = '{value}'" for value in values) + ")"
+
+
+_COMPONENT: Final = "component text not null " + _one_of(
+    "component",
+    "core_beliefs",
+    "intermediate_beliefs",
+    "intermediate_beliefs_depression",
+    "coping_strategies",
+    "automatic_thoughts",
+    "emotions",
+    "behaviors",
+    "behavior_principles",
+)
+_EPISODE: Final = "episode_id text not null references episodes(id) on delete cascade"
+_CALL: Final = "call_id text references calls(id)"
+_NOW: Final = "text not null default (strftime('%Y-%m-%dT%H:%M:%fZ', 'now'))"
+
+# SQLite before 3.45 finds NULL an invalid JSON text: a column that may be null says so itself.
+_RUNS = f"""
+create table runs (
+  id text primary key not null,
+  created_at {_NOW}, -- UTC, ISO 8601
+  kind text not null {_one_of("kind", "arena", "batch", "evaluation", "selfplay")},
+  config text not null check (json_valid(config)), -- JSON; no key or secret
+  config_hash text not null, -- equal for equal experiments
+  code_version text not null
+) strict;
+create index runs_config_hash on runs(config_hash);
+
+create table cases (
+  id text primary key not null,
+  hash text not null unique, -- SHA-256 of the canonical record
+  patient_id text not null, -- splits are by patient
+  split text not null {_one_of("split", "train", "dev", "test")},
+  source text not null,
+  synthetic integer not null default 0 check (synthetic in (0, 1)),
+  parents text not null default '[]' check (json_valid(parents)), -- JSON list of case ids
+  presentation text not null,
+  style text not null,
+  record text not null check (json_valid(record)) -- JSON; hidden from the therapist
+) strict;
+create index cases_patient on cases(split, patient_id);
+
+create table episodes (
+  id text primary key not null,
+  run_id text not null references runs(id),
+  case_id text not null references cases(id),
+  case_hash text not null, -- of the record that was played
+  sample integer not null,
+  seed integer not null,
+  iteration integer not null default 0, -- of the self-play loop
+  guidance text not null {_one_of("guidance", "none", "topic", "placebo", "oracle")},
+  status text not null default 'running'
+    {_one_of("status", "running", "ok", "failed", "aborted")}, -- ok is a stamp, set at the end
+  attempts integer not null default 0,
+  self_judged integer not null default 0 check (self_judged in (0, 1)), -- one model on all seats
+  crisis integer not null default 0 check (crisis in (0, 1)), -- the crisis screen found something
+  started_at {_NOW},
+  finished_at text,
+  parent text references episodes(id), -- the episode this one branched from
+  principle_id text, -- behavior principle chosen by the manager
+  principle_scores text
+    check (principle_scores is null or json_valid(principle_scores)) -- JSON; candidates
+) strict;
+create index episodes_run on episodes(run_id, status);
+create index episodes_case on episodes(case_id);
+create index episodes_parent on episodes(parent);
+"""
+
+_DIALOGUE = f"""
+create table templates (
+  hash text primary key not null,
+  name text not null,
+  text text not null
+) strict;
+
+create table calls (
+  id text primary key not null, -- journal key
+  episode_id text not null, -- no foreign key: a call may come before, or without, an episode
+  attempt integer not null, -- of the episode
+  step integer not null, -- super-steps before it in the attempt
+  node text not null,
+  visit integer not null, -- how often the node had run before
+  sample integer not null, -- which of several draws of one question
+  reask integer not null, -- 0: first asking
+  seat text not null,
+  purpose text not null,
+  model text not null, -- the spec asked for
+  resolved_model text not null, -- the name the server answered with
+  template_hash text not null references templates(hash),
+  prompt_hash text not null, -- a changed prompt stops a replay
+  prompt_tokens integer,
+  completion_tokens integer,
+  cost real,
+  latency_ms real not null,
+  attempts integer not null, -- requests made, retries included
+  answer text not null, -- raw text
+  failure text, -- why the answer was not used; null when it was
+  created_at {_NOW}
+) strict;
+create index calls_episode on calls(episode_id);
+
+create table turns (
+  id integer primary key, -- for the full-text index only
+  {_EPISODE},
+  idx integer not null check (idx >= 0),
+  speaker text not null {_one_of("speaker", "patient", "therapist")},
+  purpose text not null {_one_of("purpose", "opening", "exchange", "probe", "safety")},
+  text text not null,
+  disclosed text
+    check (disclosed is null or json_valid(disclosed)), -- JSON list of record clauses, or null
+  {_CALL},
+  role_flip integer not null default 0 check (role_flip in (0, 1)),
+  crisis text
+    check (crisis is null or json_valid(crisis)), -- JSON; what the crisis screen found, or null
+  unique (episode_id, idx)
+) strict;
+create index turns_speaker on turns(speaker, purpose);
+
+create virtual table turns_fts using fts5(
+  text, content='turns', content_rowid='id', tokenize='porter unicode61'
+);
+create trigger turns_fts_insert after insert on turns begin
+  insert into turns_fts(rowid, text) values (new.id, new.text);
+end;
+create trigger turns_fts_delete after delete on turns begin
+  insert into turns_fts(turns_fts, rowid, text) values ('delete', old.id, old.text);
+end;
+create trigger turns_fts_update after update on turns
+when old.id is not new.id or old.text is not new.text begin
+  insert into turns_fts(turns_fts, rowid, text) values ('delete', old.id, old.text);
+  insert into turns_fts(rowid, text) values (new.id, new.text);
+end;
+
+create table routes (
+  {_EPISODE},
+  step integer not null,
+  source text not null, -- node that was left
+  target text not null, -- node that was entered
+  reason text not null default '',
+  primary key (episode_id, step)
+) strict, without rowid;
+"""
+
+_DECODER = f"""
+create table formulations (
+  {_EPISODE},
+  round integer not null,
+  {_COMPONENT},
+  statement text not null, -- the therapist's words; empty when not known
+  quotes text not null default '[]' check (json_valid(quotes)), -- JSON list
+  {_CALL},
+  primary key (episode_id, round, component)
+) strict, without rowid;
+
+create table deviations (
+  {_EPISODE},
+  round integer not null,
+  {_COMPONENT},
+  scorer text not null, -- embedding, judge, overlap
+  similarity real, -- to the encoded component
+  rank real, -- share of other patients whose same component is at least as similar
+  threshold real, -- calibrated
+  band_low real, -- lower end of the abstain band
+  band_high real, -- upper end of the abstain band
+  rank_limit real, -- a higher rank is not aligned
+  verdict text not null
+    {_one_of("verdict", "aligned", "unclear", "missed", "distorted", "unsupported")},
+  reason text not null default '',
+  primary key (episode_id, round, component)
+) strict, without rowid;
+create index deviations_verdict on deviations(verdict, component);
+
+create table decisions (
+  {_EPISODE},
+  round integer not null,
+  decision text not null {_one_of("decision", "biased", "incomplete", "aligned")},
+  reason text not null default '', -- what the joint rule counted
+  chosen text, -- what the manager chose to probe; differs from component under placebo guidance
+  component text, -- probed because of the decision; null when the dialogue was not rerouted
+  mode text {_one_of("mode", "revisit", "explore")},
+  guidance_kind text not null {_one_of("guidance_kind", "none", "topic", "placebo", "oracle")},
+  guidance text not null default '', -- what the therapist was told
+  leak real, -- share of the record that the guidance carries
+  {_CALL},
+  primary key (episode_id, round)
+) strict, without rowid;
+create index decisions_decision on decisions(decision);
+
+create table injections (
+  {_EPISODE},
+  round integer not null,
+  {_COMPONENT},
+  kind text not null, -- negated, wrong_agent, wrong_emotion, reversed, swapped, unsupported
+  truth text not null, -- the statement before it was bent
+  primary key (episode_id, round, component)
+) strict, without rowid;
+"""
+
+_PLANS = f"""
+create table diagnoses (
+  {_EPISODE},
+  idx integer not null, -- the likelier first
+  label text not null, -- the therapist's words
+  code text, -- ICD-10-CM; null when unmapped
+  status text not null {_one_of("status", "mapped", "unmapped")},
+  matched_by text, -- name, synonym or embedding
+  chosen integer not null default 0 check (chosen in (0, 1)), -- confirmed by the patient
+  rationale text not null default '', -- the therapist's
+  reason text not null default '', -- the patient's
+  crisis text check (crisis is null or json_valid(crisis)), -- JSON; findings in the reason
+  {_CALL},
+  primary key (episode_id, idx),
+  check ((status = 'mapped') = (code is not null))
+) strict, without rowid;
+create index diagnoses_code on diagnoses(code);
+
+create table plans (
+  {_EPISODE},
+  kind text not null {_one_of("kind", "treatment", "medication")},
+  attempt integer not null,
+  name text not null,
+  rationale text not null default '',
+  response text not null default '', -- the patient's words
+  health_before integer check (health_before between 1 and 10),
+  health_after integer check (health_after between 1 and 10),
+  crisis text check (crisis is null or json_valid(crisis)), -- JSON; findings in the response
+  score real check (score between 1 and 10), -- mean of the judge's samples
+  chosen integer not null default 0 check (chosen in (0, 1)),
+  {_CALL},
+  response_call_id text references calls(id),
+  primary key (episode_id, kind, attempt)
+) strict, without rowid;
+
+create table scores (
+  episode_id text not null,
+  kind text not null,
+  attempt integer not null,
+  sample integer not null,
+  judge text not null, -- seat spec
+  score integer check (score between 1 and 10), -- null when the answer could not be read
+  reason text not null default '',
+  {_CALL},
+  primary key (episode_id, kind, attempt, sample),
+  foreign key (episode_id, kind, attempt) references plans on delete cascade
+) strict, without rowid;
+
+create table errors (
+  id text primary key not null, -- hash of the content: a replay adds nothing
+  episode_id text references episodes(id) on delete cascade,
+  attempt integer not null default 0,
+  boundary text not null, -- provider, parse, role_flip, case, store, configuration, ...
+  type text not null, -- name of the exception
+  message text not null,
+  call_id text, -- no foreign key: a failed call may not be journaled
+  created_at {_NOW}
+) strict;
+create index errors_episode on errors(episode_id);
+create index errors_boundary on errors(boundary, type);
+"""
+
+_TRAINING = f"""
+create table embeddings (
+  encoder_hash text not null,
+  text_hash text not null,
+  vector blob not null check (length(vector) % 4 = 0), -- float32, little endian
+  primary key (encoder_hash, text_hash)
+) strict, without rowid;
+
+create table datasets (
+  id text primary key not null, -- content hash
+  created_at {_NOW},
+  path text not null,
+  kind text not null {_one_of("kind", "sft", "preference")},
+  run_ids text not null check (json_valid(run_ids)), -- JSON list
+  filters text not null check (json_valid(filters)), -- JSON; in the order they ran
+  funnel text not null check (json_valid(funnel)), -- JSON; rows left after each filter
+  rows integer not null check (rows >= 0)
+) strict;
+
+create table iterations (
+  run_id text not null references runs(id),
+  iteration integer not null,
+  stage text not null {_one_of("stage", "run", "dataset", "train", "evaluate", "gate", "done")},
+  model text not null, -- what played: seat spec with its adapter
+  episodes_run_id text references runs(id), -- the run whose episodes were used
+  dataset_id text references datasets(id),
+  adapter text, -- folder of the trained adapter
+  adapter_hash text,
+  gates text
+    check (gates is null or json_valid(gates)), -- JSON; value and limit of each gate
+  accepted integer check (accepted in (0, 1)), -- 0: the model before was kept
+  started_at {_NOW},
+  finished_at text,
+  primary key (run_id, iteration)
+) strict, without rowid;
+
+create table evaluations (
+  id text primary key not null,
+  run_id text references runs(id),
+  iteration integer,
+  created_at {_NOW},
+  task text not null,
+  split text not null,
+  model text not null,
+  baseline text, -- the model of the paired test
+  config_hash text not null,
+  status text not null default 'running'
+    {_one_of("status", "running", "ok", "failed", "aborted")},
+  metrics text
+    check (metrics is null or json_valid(metrics)) -- JSON; each value with n and interval
+) strict;
+create index evaluations_task on evaluations(task, split, model);
+
+create table evaluation_items (
+  evaluation_id text not null references evaluations(id) on delete cascade,
+  item_hash text not null, -- of the item's content
+  patient_id text, -- cluster of the interval; null for question sets
+  expected text not null,
+  predicted text, -- null when it could not be read
+  outcome text not null
+    {_one_of("outcome", "correct", "wrong", "unparsable", "failed", "truncated")},
+  answer text not null default '', -- raw text
+  latency_ms real,
+  primary key (evaluation_id, item_hash)
+) strict, without rowid;
+create index evaluation_items_outcome on evaluation_items(evaluation_id, outcome);
+"""
+
+
+@migrations()
+def m001_tables(db: Database) -> None:
+    """Every table of the first release, with full-text search on turns."""
+    for part in (_RUNS, _DIALOGUE, _DECODER, _PLANS, _TRAINING):
+        db.executescript(part)
+
+
+@migrations()
+def m002_views(db: Database) -> None:
+    """The views that people and the training package read."""
+    for part in (SUMMARY, TRAINING):
+        db.executescript(part)
+
+
+def names() -> list[str]:
+    """Names of every migration of this version, in order."""
+    with Database(memory=True) as empty:
+        return [migration.name for migration in migrations.pending(empty)]

@@ -1,0 +1,182 @@
+"""What is written to the store: rows, changes, and the statements made from them.
+
+Why: a batch is checked and rendered in the thread that submits it, so that a wrong column or a
+value that SQLite cannot hold is reported there and the one writer only executes.
+"""
+
+import json
+import math
+import sqlite3
+from collections.abc import Iterable, Mapping
+from typing import Any, Final, NamedTuple
+
+from mentalarena.errors import StoreError
+
+_WRITE_ONCE: Final = frozenset({"templates", "embeddings"})
+"""Tables keyed by content: what is stored first stays, so a replay never changes a digit."""
+_AS_IS: Final = frozenset({str, int, bytes, type(None)})
+
+
+class Row(NamedTuple):
+    """One row to insert, or to update in the columns given when its primary key exists."""
+
+    table: str
+    values: dict[str, Any]
+
+
+class Insert(NamedTuple):
+    """One row that must not be there yet: another writer may have taken its key."""
+
+    table: str
+    values: dict[str, Any]
+
+
+class Change(NamedTuple):
+    """New values for one existing row, named by its whole primary key."""
+
+    table: str
+    key: dict[str, Any]
+    values: dict[str, Any]
+
+
+class Delete(NamedTuple):
+    """All rows with these values; none is no error."""
+
+    table: str
+    where: dict[str, Any]
+
+
+Write = Row | Insert | Change | Delete
+
+
+class Upsert(NamedTuple):
+    """A statement that inserts or updates any number of rows with the same columns."""
+
+    head: str
+    marks: str
+    tail: str
+
+    def sql(self, rows: int) -> str:
+        """The statement for this many rows at once."""
+        return f"{self.head}{', '.join([self.marks] * rows)}{self.tail}"
+
+
+class Table:
+    """Columns and key of one table, and the statements made from them."""
+
+    def __init__(self, name: str, columns: frozenset[str], key: tuple[str, ...]) -> None:
+        self.name = name
+        self.columns = columns
+        self.key = key
+        self._upserts: dict[tuple[str, ...], Upsert] = {}
+
+    def upsert(self, values: Mapping[str, Any]) -> Upsert:
+        """The statement for a :class:`Row` with these columns, in their order."""
+        names = tuple(values)
+        if names not in self._upserts:
+            self._check(names)
+            if missing := [name for name in self.key if name not in values]:
+                raise StoreError(f"table {self.name}: a row needs {', '.join(missing)}")
+            rest = [name for name in names if name not in self.key]
+            action = "nothing"
+            if rest and self.name not in _WRITE_ONCE:
+                action = "update set " + ", ".join(f"{name} = excluded.{name}" for name in rest)
+            self._upserts[names] = Upsert(
+                f"insert into {self.name} ({', '.join(names)}) values ",
+                f"({', '.join('?' * len(names))})",
+                f" on conflict ({', '.join(self.key)}) do {action}",
+            )
+        return self._upserts[names]
+
+    def insert(self, values: Mapping[str, Any]) -> str:
+        """The statement for an :class:`Insert`."""
+        self._check(values)
+        return (
+            f"insert into {self.name} ({', '.join(values)}) values ({', '.join('?' * len(values))})"
+        )
+
+    def change(self, change: Change) -> str:
+        """The statement for a :class:`Change`: its values first, then its key."""
+        self._check(change.values)
+        if set(change.key) != set(self.key):
+            raise StoreError(f"table {self.name}: the key of a change is {', '.join(self.key)}")
+        if not change.values:
+            raise StoreError(f"table {self.name}: a change needs values")
+        assignments = ", ".join(f"{name} = ?" for name in change.values)
+        condition = " and ".join(f"{name} = ?" for name in change.key)
+        return f"update {self.name} set {assignments} where {condition}"
+
+    def delete(self, delete: Delete) -> str:
+        """The statement for a :class:`Delete`."""
+        self._check(delete.where)
+        if not delete.where:
+            raise StoreError(f"table {self.name}: a delete says which rows")
+        condition = " and ".join(f"{name} = ?" for name in delete.where)
+        return f"delete from {self.name} where {condition}"
+
+    def _check(self, names: Iterable[str]) -> None:
+        for name in names:
+            if name not in self.columns:
+                raise StoreError(f"table {self.name}: no column {name!r}")
+
+
+def read_tables(connection: sqlite3.Connection) -> dict[str, Table]:
+    """The tables that may be written, by name."""
+    tables = {}
+    listed = connection.execute(
+        "select name from sqlite_schema where type = 'table' and sql like '%strict%'"
+    ).fetchall()
+    for (name,) in listed:
+        columns = connection.execute(
+            "select name, type, pk from pragma_table_info(?) order by pk", (name,)
+        ).fetchall()
+        key = tuple(column for column, _, pk in columns if pk)
+        if [kind for _, kind, pk in columns if pk] == ["INTEGER"]:
+            # A row number is not what callers know a row by; the unique constraint is.
+            key = tuple(
+                column
+                for (column,) in connection.execute(
+                    "select i.name from pragma_index_list(?) l, pragma_index_info(l.name) i"
+                    " where l.origin = 'u' order by i.seqno",
+                    (name,),
+                )
+            )
+        tables[name] = Table(name, frozenset(column for column, _, _ in columns), key)
+    return tables
+
+
+def plain_values(table: str, values: Mapping[str, Any]) -> list[Any]:
+    """The values of a row as SQLite stores them; see :func:`plain_value`."""
+    return [
+        value if type(value) in _AS_IS else plain_value(table, column, value)
+        for column, value in values.items()
+    ]
+
+
+def plain_value(table: str, column: str, value: Any) -> str | int | float | bytes | None:
+    """A value as SQLite stores it: a bool as int, a dict or list as canonical JSON text.
+
+    Raises:
+        StoreError: a NaN or infinity, or a type that has no such form.
+    """
+    if isinstance(value, bool):
+        return int(value)
+    if value is None or isinstance(value, str | int | bytes):
+        return value
+    if isinstance(value, float):
+        # SQLite would turn a NaN into NULL without a word.
+        if not math.isfinite(value):
+            raise StoreError(f"{table}.{column}: {value} is not a number that can be stored")
+        return value
+    if isinstance(value, dict | list | tuple):
+        try:
+            return json.dumps(
+                value,
+                sort_keys=True,
+                ensure_ascii=False,
+                allow_nan=False,
+                separators=(",", ":"),
+            )
+        except (TypeError, ValueError) as error:
+            raise StoreError(f"{table}.{column}: cannot be written as JSON: {error}") from error
+    raise StoreError(f"{table}.{column}: a {type(value).__name__} cannot be stored")

