@@ -27,12 +27,14 @@ import subprocess
 import sys
 import threading
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from benchmarks.mock_core import Core, Seen
 from benchmarks.mock_settings import MockSettings, read_flags, to_flags
+
+T = TypeVar("T")
 
 
 class MockServer:
@@ -55,7 +57,7 @@ class MockServer:
     @property
     def requests(self) -> list[Seen]:
         """Every request so far, in order of arrival."""
-        return list(self._core.requests)
+        return self._read(lambda: list(self._core.requests))
 
     def stats(self) -> dict[str, Any]:
         """Counts so far.
@@ -65,7 +67,21 @@ class MockServer:
         ``prompts_answered``, ``answered_again`` (whole answers to a prompt that had one: what was
         paid twice), ``prompt_tokens`` and ``completion_tokens`` (of whole answers).
         """
-        return self._core.stats()
+        return self._read(self._core.stats)
+
+    def _read(self, read: Callable[[], T]) -> T:
+        """What ``read`` finds between two steps of the server's loop.
+
+        A client has its answer a moment before the server has counted it; by the time the loop
+        gets to a call from outside it is done with both.
+        """
+
+        async def between_steps() -> T:
+            return read()
+
+        if self._loop is None or self._loop.is_closed():
+            return read()
+        return asyncio.run_coroutine_threadsafe(between_steps(), self._loop).result(timeout=30)
 
     def __enter__(self) -> Self:
         self._thread.start()
