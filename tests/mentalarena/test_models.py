@@ -13,10 +13,11 @@ from typing import Any
 import pytest
 
 from benchmarks.mock_server import MockServer
-from mentalarena import provider
+from mentalarena import provider, retries
 from mentalarena.errors import ConfigurationError, MissingExtraError, ProviderError
 from mentalarena.models import ModelSpec, api_key, chat_model, require, server_url, shown_url
-from mentalarena.provider import ATTEMPTS, ModelClient, Reply, retry_after
+from mentalarena.provider import ModelClient, Reply
+from mentalarena.retries import ATTEMPTS, retry_after
 
 KEY = "sk-test-abcdef1234567890"
 MESSAGES = [
@@ -236,7 +237,7 @@ def free_port() -> int:
 async def test_nothing_listening_is_fatal_and_names_the_server(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(provider, "RECONNECT_WAIT", 0.02)
+    monkeypatch.setattr(retries, "RECONNECT_WAIT", 0.02)
     url = f"http://127.0.0.1:{free_port()}/v1"
     words = rf"nothing answers at {url}.*{ATTEMPTS} attempts"
     for _ in range(2):
@@ -266,7 +267,7 @@ async def test_a_server_that_is_restarted_is_found_again() -> None:
 async def test_a_server_that_answered_once_and_is_gone_is_not_fatal(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(provider, "RECONNECT_WAIT", 0.02)
+    monkeypatch.setattr(retries, "RECONNECT_WAIT", 0.02)
     with MockServer() as server:
         await client(server.base_url).answer(MESSAGES)
     # Known of the server, not of the client: another one meets the same.
@@ -290,8 +291,8 @@ async def test_the_key_is_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
     spec = ModelSpec.parse("openai:mock")
     model = chat_model(spec, base_url="http://localhost:1/v1")
     assert KEY not in repr(model) + str(model) + repr(client("http://localhost:1/v1"))
-    assert KEY not in provider._one_line(f"Incorrect API key {KEY}, Bearer {KEY}")
-    assert "sk-other" not in provider._one_line("wrong key sk-other-123456789***abc")
+    assert KEY not in retries.one_line(f"Incorrect API key {KEY}, Bearer {KEY}")
+    assert "sk-other" not in retries.one_line("wrong key sk-other-123456789***abc")
 
 
 def test_retry_after_reads_every_form() -> None:
