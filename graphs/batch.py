@@ -13,20 +13,23 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import closing
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import click
 from filelock import FileLock, Timeout
 from rich.console import Console
 
-from agents.registry import check_seats
+from agents.registry import SEATS, SeatSpec, check_seats
+from graphs.executors import Executor, InProcess, WorkerProcess, Workers
 from graphs.ledger import keep_cases
 from graphs.options import arena_options, configuration, option
 from graphs.play import command_name
 from graphs.scheduler import Batch, Job, plan, run_batch
 from graphs.session import Session, open_session
 from mentalarena.budget import Meter, read_prices
+from mentalarena.config import ArenaConfig
 from mentalarena.errors import ConfigurationError, StoreError
+from mentalarena.models import require
 
 DEFAULT_SEED = 0
 """A batch that is called again must mean the same episodes, so its seed is never drawn."""
@@ -61,6 +64,67 @@ def changed_keys(stored: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[
             yield key
 
 
+class Concurrency(click.ParamType[int | None]):
+    """A number of episodes in flight, or ``auto``, which becomes None."""
+
+    name = "concurrency"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int | None:
+        """Read the flag's value."""
+        if value is None or value == "auto":
+            return None
+        return click.IntRange(1, 4096).convert(value, param, ctx)
+
+
+class How(NamedTuple):
+    """How a batch is played; changes nothing in its rows."""
+
+    concurrency: int | None
+    """Episodes in flight; None finds out."""
+    workers: int
+    executor: Literal["local", "ray"]
+    address: str
+    retries: int
+    """Further attempts at an episode that failed."""
+
+
+def check_how(how: How, config: ArenaConfig) -> None:
+    """Check that these seats can be played that way.
+
+    Raises:
+        ConfigurationError: they cannot; names the flag.
+    """
+    if how.address and how.executor != "ray":
+        raise ConfigurationError("--address needs --executor ray")
+    if how.executor == "local" and how.workers == 1:
+        return
+    for role in SEATS:
+        spec = getattr(config, role)
+        if SeatSpec.parse(spec, role).kind in ("local", "huggingface", "human"):
+            flag = "--executor ray" if how.executor == "ray" else f"--workers {how.workers}"
+            raise ConfigurationError(
+                f"{flag} cannot play {role} {spec!r}: each worker would need a copy of its own; "
+                "leave the flag out, or put the model behind a server and use openai:NAME"
+            )
+    if how.executor == "ray":
+        require("ray", "mentalarena[ray]")
+
+
+def executor_for(how: How, work: Batch, session: Session, run_id: str) -> Executor:
+    """What plays the episodes of ``work``."""
+    if how.executor == "ray":
+        from graphs.ray_workers import connector
+
+        connect = connector(how.address, how.workers)
+    elif how.workers == 1:
+        return InProcess(session, run_id, how.concurrency, work.wake)
+    else:
+        connect = WorkerProcess.start
+    return Workers(session, run_id, how.concurrency, work.wake, how.workers, connect)
+
+
 @click.command("batch", context_settings={"max_content_width": 100})
 @option("--case", "case_id", default=None, metavar="ID", help="Play this case only.")
 @option(
@@ -78,10 +142,31 @@ def changed_keys(stored: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[
 )
 @option(
     "--concurrency",
-    default=8,
+    default="8",
     show_default=True,
-    type=click.IntRange(1, 4096),
-    help="Episodes in flight.",
+    type=Concurrency(),
+    metavar="N|auto",
+    help="Episodes in flight, over all workers; auto finds out what the server takes.",
+)
+@option(
+    "--workers",
+    default=1,
+    show_default=True,
+    type=click.IntRange(1, 256),
+    help="Processes that play episodes (with ray: actors); 1 plays in this one.",
+)
+@option(
+    "--executor",
+    default="local",
+    show_default=True,
+    type=click.Choice(["local", "ray"]),
+    help="Where the workers run: on this machine, or on a Ray cluster.",
+)
+@option(
+    "--address",
+    default="",
+    metavar="ADDRESS",
+    help="Ray cluster to use, such as auto or ray://HOST:10001.  [default: one on this machine]",
 )
 @option(
     "--retry-episodes",
@@ -130,7 +215,10 @@ def batch(
     case_id: str | None,
     samples: int,
     episodes: int | None,
-    concurrency: int,
+    concurrency: int | None,
+    workers: int,
+    executor: Literal["local", "ray"],
+    address: str,
     retry_episodes: int,
     max_calls: int | None,
     max_tokens: int | None,
@@ -152,13 +240,15 @@ def batch(
     if max_cost is not None and prices is None:
         raise ConfigurationError("--max-cost needs --prices: a cost is counted from prices")
     meter = Meter(max_calls, max_tokens, max_cost, read_prices(prices) if prices else {})
+    how = How(concurrency, workers, executor, address, retry_episodes)
+    check_how(how, config)
     check_seats(config)
     with closing(open_session(config)) as session:
         session.meter = meter
         jobs = plan(session, case_id, samples, episodes)
         if dry_run:
             return _dry_run(session, name, jobs, as_json)
-        return _play(session, name, jobs, concurrency, retry_episodes, meter, as_json, quiet)
+        return _play(session, name, jobs, how, as_json, quiet)
 
 
 def _count_before(session: Session, run_id: str, meter: Meter) -> None:
@@ -193,19 +283,12 @@ def _dry_run(session: Session, name: str, jobs: list[Job], as_json: bool) -> int
 
 
 def _play(
-    session: Session,
-    name: str,
-    jobs: list[Job],
-    concurrency: int,
-    retries: int,
-    meter: Meter,
-    as_json: bool,
-    quiet: bool,
+    session: Session, name: str, jobs: list[Job], how: How, as_json: bool, quiet: bool
 ) -> int:
     lock = FileLock(f"{session.config.db}.batch.lock")
     try:
         with lock.acquire(timeout=0):
-            return _play_locked(session, name, jobs, concurrency, retries, meter, as_json, quiet)
+            return _play_locked(session, name, jobs, how, as_json, quiet)
     except Timeout:
         raise StoreError(
             f"another batch is writing to {session.config.db}: wait for it, or use another --db"
@@ -213,20 +296,14 @@ def _play(
 
 
 def _play_locked(
-    session: Session,
-    name: str,
-    jobs: list[Job],
-    concurrency: int,
-    retries: int,
-    meter: Meter,
-    as_json: bool,
-    quiet: bool,
+    session: Session, name: str, jobs: list[Job], how: How, as_json: bool, quiet: bool
 ) -> int:
+    meter = session.meter
     run_id = open_named_run(session, name)
     _count_before(session, run_id, meter)
     before = meter.calls, meter.tokens, meter.cost
     keep_cases(session.store, list({job.case.id: job.case for job in jobs}.values()))
-    work = Batch(session, run_id, jobs, concurrency, retries)
+    work = Batch(session, run_id, jobs, how.retries)
     tally = work.tally
     started = time.monotonic()
     interrupted = False
@@ -234,7 +311,7 @@ def _play_locked(
         session.embedder.preload()
         console = None if quiet or as_json else Console(highlight=False)
         try:
-            asyncio.run(run_batch(work, meter, console))
+            asyncio.run(run_batch(work, executor_for(how, work, session, run_id), meter, console))
         except asyncio.CancelledError:
             interrupted = True
     seconds = time.monotonic() - started

@@ -14,7 +14,8 @@ from graphs.state import Claim
 from mentalarena.case import Case
 from mentalarena.errors import CaseError, StoreError
 from mentalarena.journal import digest
-from mentalarena.store import Change, Delete, Insert, Row, Store, Write, utc_now
+from mentalarena.store import Change, Delete, Insert, Row, Write, utc_now
+from mentalarena.store_api import EpisodeStore
 
 TRAJECTORY = (
     "turns", "routes", "formulations", "deviations", "decisions", "injections", "diagnoses",
@@ -23,7 +24,7 @@ TRAJECTORY = (
 """Tables that hold one attempt's trajectory; calls and errors keep those of every attempt."""
 
 
-def keep_cases(store: Store, cases: Sequence[Case]) -> None:
+def keep_cases(store: EpisodeStore, cases: Sequence[Case]) -> None:
     """Store cases.
 
     Raises:
@@ -49,7 +50,7 @@ class Ledger:
     """Bookkeeping of one configuration in one store."""
 
     def __init__(
-        self, store: Store, identity: Mapping[str, Any], *, guidance: str, self_judged: bool
+        self, store: EpisodeStore, identity: Mapping[str, Any], *, guidance: str, self_judged: bool
     ) -> None:
         self._store = store
         self._identity = identity

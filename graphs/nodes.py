@@ -6,7 +6,7 @@ Why: promise 1. A node of the therapist or the judge is given a schema without t
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import fields
 from random import Random
 from typing import Any, cast
 
@@ -50,6 +50,8 @@ REDUCED = (
     "failures",
 )  # fmt: skip
 """Channels that add up: what an earlier episode of the thread left in them has to go."""
+
+_FIGURES = tuple(item.name for item in fields(Deviation))
 
 
 def _turn(
@@ -103,8 +105,7 @@ def at_random(ids: Sequence[str], seed: int) -> str:
 
 async def encode_case(state: EncodeInput, session: Session, at: Place) -> ArenaState:
     """``encode``: match coping strategies with behavior principles; the manager chooses one."""
-    case = session.find_case(state["case_id"])
-    found = await asyncio.to_thread(candidates, case, principle_groups(), session.embedder)
+    case, found = await asyncio.to_thread(_matched, state["case_id"], session)
     view = ManagerView(
         tuple(clause.text for clause in case.cognitive_model.coping_strategies), found
     )
@@ -116,6 +117,12 @@ async def encode_case(state: EncodeInput, session: Session, at: Place) -> ArenaS
         "principle_scores": {candidate.id: score for candidate, score in found},
         "failures": views.failure_records("encode", answer.failures),
     }
+
+
+def _matched(case_id: str, session: Session) -> tuple[Case, tuple[tuple[Principle, float], ...]]:
+    """The case and its candidate principles; reads files and the store, so it runs in a thread."""
+    case = session.find_case(case_id)
+    return case, candidates(case, principle_groups(), session.embedder)
 
 
 async def patient(state: PatientInput, session: Session, at: Place) -> ArenaState:
@@ -192,12 +199,15 @@ async def decode(state: DecodeInput, session: Session, at: Place) -> ArenaState:
     encoded = encode(case, Principle.model_validate(state["principle"]))
     latest = state["formulations"][-1]
     formulation = Formulation.model_validate(latest["components"])
+    spoken = [turn["text"] for turn in state["turns"] if turn["speaker"] == "patient"]
     deviations, decision = await asyncio.to_thread(
-        session.decoder.decode,
-        case.patient_id,
-        encoded,
-        {component: formulation.of(component) for component in COMPONENTS},
-        [turn["text"] for turn in state["turns"] if turn["speaker"] == "patient"],
+        # The decoder itself is made on first use, from files: in the thread too.
+        lambda: session.decoder.decode(
+            case.patient_id,
+            encoded,
+            {component: formulation.of(component) for component in COMPONENTS},
+            spoken,
+        )
     )
     earlier = state.get("decisions", [])
     record: DecisionRecord = {
@@ -223,8 +233,10 @@ async def decode(state: DecodeInput, session: Session, at: Place) -> ArenaState:
 
 
 def _deviation(round_: int, deviation: Deviation) -> DeviationRecord:
-    values = {"round": round_, **asdict(deviation), "component": deviation.component.value}
-    return cast(DeviationRecord, values)
+    figures = {name: getattr(deviation, name) for name in _FIGURES}
+    return cast(
+        DeviationRecord, {"round": round_, **figures, "component": figures["component"].value}
+    )
 
 
 async def _guide(

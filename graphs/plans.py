@@ -51,9 +51,12 @@ async def diagnose(state: TherapistInput, session: Session, at: Place) -> ArenaS
         exchanges_left=0,
     )
     answer = await session.therapist.diagnose(view, at)
+    options = answer.value.options
+    codes = await asyncio.to_thread(
+        lambda: [map_label(option.label, session.embedder.nearest) for option in options]
+    )
     records: list[DiagnosisRecord] = []
-    for idx, option in enumerate(answer.value.options):
-        mapped = await asyncio.to_thread(map_label, option.label, session.embedder.nearest)
+    for idx, (option, mapped) in enumerate(zip(options, codes, strict=True)):
         records.append(
             {
                 "idx": idx,

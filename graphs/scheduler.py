@@ -17,11 +17,15 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from graphs.episode import episode_seed, play_episode
+from graphs.episode import Played, episode_seed
+from graphs.executors import Executor, WorkerLostError
 from graphs.session import Session
 from mentalarena.budget import Meter
 from mentalarena.case import Case
-from mentalarena.errors import BudgetError, MentalArenaError, ProviderError, ReplayError
+from mentalarena.errors import BudgetError, ProviderError, ReplayError, WorkerError
+
+LOSSES = 3
+"""Workers that may die playing an episode before the episode is held to be the cause."""
 
 
 class Job(NamedTuple):
@@ -79,12 +83,9 @@ class Tally:
 class Batch:
     """Plays the missing episodes of a plan, a bounded number at a time."""
 
-    def __init__(
-        self, session: Session, run_id: str, jobs: list[Job], concurrency: int, retries: int
-    ) -> None:
+    def __init__(self, session: Session, run_id: str, jobs: list[Job], retries: int) -> None:
         self._session = session
         self._run_id = run_id
-        self._concurrency = concurrency
         self._retries = retries
         done = {
             row["id"] for row in session.store.fetch("select id from episodes where status = 'ok'")
@@ -95,54 +96,85 @@ class Batch:
             if session.ledger.episode_id(job.case, job.sample, run_id) not in done
         ]
         self.tally = Tally(len(jobs), len(jobs) - len(self._jobs))
-        self._fatal: MentalArenaError | None = None
-        self._draining = asyncio.Event()
+        self._problem: BaseException | None = None
+        self._draining = False
+        self._woken = asyncio.Event()
 
     def missing(self) -> list[Job]:
         """What is left to play."""
         return self._jobs
 
+    def wake(self) -> None:
+        """Look again whether there is room for another episode."""
+        self._woken.set()
+
     def drain(self, why: str) -> None:
         """Begin no further episode; those in flight end."""
         self.tally.stopped = self.tally.stopped or why
-        self._draining.set()
+        self._draining = True
 
-    async def play(self, changed: Callable[[], None]) -> None:
+    async def play(self, executor: Executor, changed: Callable[[], None]) -> None:
         """Play what is missing; calls ``changed`` whenever an episode begins or ends.
 
         Raises:
             ProviderError: a failure that would meet every further episode too.
+            StoreError: the store takes nothing more.
+            WorkerError: no worker stays alive.
         """
         queue = iter(self._jobs)
+        playing: set[asyncio.Task[None]] = set()
 
-        async def worker() -> None:
-            for job in queue:
-                if self._draining.is_set():
-                    return
-                self.tally.in_flight += 1
-                changed()
-                try:
-                    await self._one(job)
-                finally:
-                    self.tally.in_flight -= 1
-                    changed()
+        def ended(task: asyncio.Task[None]) -> None:
+            playing.discard(task)
+            if not task.cancelled() and (error := task.exception()) is not None:
+                # The store, say: what one met the others will meet too, and one line is enough.
+                self._problem = self._problem or error
+                self.drain(str(error))
+                for other in playing:
+                    other.cancel()
+            self.tally.in_flight = len(playing)
+            changed()
+            self._woken.set()
 
-        try:
-            async with asyncio.TaskGroup() as group:
-                for _ in range(min(self._concurrency, len(self._jobs))):
-                    group.create_task(worker())
-        except ExceptionGroup as group:
-            # The store, say: what one worker met the others met too, and one line is enough.
-            raise group.exceptions[0] from None
-        if self._fatal is not None:
-            raise self._fatal
+        async with executor:
+            try:
+                while True:
+                    self._woken.clear()
+                    while not self._draining and len(playing) < executor.room():
+                        job = next(queue, None)
+                        if job is None:
+                            break
+                        task = asyncio.create_task(self._one(executor, job))
+                        playing.add(task)
+                        task.add_done_callback(ended)
+                        self.tally.in_flight = len(playing)
+                        changed()
+                    if not playing:
+                        break
+                    await self._woken.wait()
+            finally:
+                for task in playing:
+                    task.cancel()
+                await asyncio.gather(*playing, return_exceptions=True)
+        if self._problem is not None:
+            raise self._problem
 
-    async def _one(self, job: Job) -> None:
+    async def _one(self, executor: Executor, job: Job) -> None:
         session = self._session
         seed = episode_seed(session.config.seed, job.case, job.sample)
-        for left in range(self._retries, -1, -1):
+        left, losses = self._retries, 0
+        while True:
             claim = await session.ledger.claim(job.case, job.sample, seed, self._run_id)
-            played = await play_episode(session, job.case, seed, claim)
+            try:
+                played = await executor.play(job.case, seed, claim)
+            except WorkerLostError:
+                losses += 1
+                if losses <= LOSSES:
+                    # Nothing is wrong with it that we know of: it goes on from its journal.
+                    continue
+                problem = WorkerError(f"{losses} workers died playing this episode")
+                await session.fail(claim["episode_id"], claim["attempt"], problem)
+                played = Played(claim["episode_id"], problem)
             error = played.error
             if error is None:
                 self.tally.ok += 1
@@ -153,14 +185,15 @@ class Batch:
                 return
             if isinstance(error, ReplayError) or (isinstance(error, ProviderError) and error.fatal):
                 # No further episode would fare better, and a replay is never paid for anew.
-                self._fatal = self._fatal or error
+                self._problem = self._problem or error
                 self.tally.failed += 1
                 self.drain(str(error))
                 return
-            if left == 0 or self._draining.is_set():
+            if left == 0 or self._draining:
                 self.tally.failed += 1
                 self.tally.boundaries[played.boundary] += 1
                 return
+            left -= 1
 
 
 @contextmanager
@@ -186,18 +219,20 @@ def interruptible(batch: Batch) -> Iterator[None]:
         loop.remove_signal_handler(signal.SIGINT)
 
 
-async def run_batch(batch: Batch, meter: Meter, console: Console | None) -> None:
+async def run_batch(
+    batch: Batch, executor: Executor, meter: Meter, console: Console | None
+) -> None:
     """Play with progress on ``console``; without one in silence."""
     with interruptible(batch):
         if console is None:
-            await batch.play(lambda: None)
+            await batch.play(executor, lambda: None)
         elif console.is_terminal:
-            await _with_bar(batch, meter, console)
+            await _with_bar(batch, executor, meter, console)
         else:
-            await _with_lines(batch, meter, console)
+            await _with_lines(batch, executor, meter, console)
 
 
-async def _with_bar(batch: Batch, meter: Meter, console: Console) -> None:
+async def _with_bar(batch: Batch, executor: Executor, meter: Meter, console: Console) -> None:
     columns = (
         BarColumn(),
         MofNCompleteColumn(),
@@ -212,10 +247,10 @@ async def _with_bar(batch: Batch, meter: Meter, console: Console) -> None:
             done = tally.done_before + tally.ok + tally.failed
             progress.update(task, completed=done, description=tally.line(meter))
 
-        await batch.play(show)
+        await batch.play(executor, show)
 
 
-async def _with_lines(batch: Batch, meter: Meter, console: Console) -> None:
+async def _with_lines(batch: Batch, executor: Executor, meter: Meter, console: Console) -> None:
     last = time.monotonic()
 
     def show() -> None:
@@ -224,4 +259,4 @@ async def _with_lines(batch: Batch, meter: Meter, console: Console) -> None:
             last = time.monotonic()
             console.print(batch.tally.line(meter))
 
-    await batch.play(show)
+    await batch.play(executor, show)

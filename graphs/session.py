@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple
 
 from agents.prompting import template_hashes
 from agents.registry import SeatSpec, seat
@@ -20,7 +21,7 @@ from graphs.records import error_row
 from graphs.state import Episode
 from mentalarena.budget import Meter
 from mentalarena.builtin_vectors import builtin_vectors
-from mentalarena.calibration import peers, ranked_against, read_thresholds
+from mentalarena.calibration import Thresholds, peers, ranked_against, read_thresholds
 from mentalarena.case import Case
 from mentalarena.config import ArenaConfig
 from mentalarena.decoder import SymptomDecoder
@@ -29,34 +30,28 @@ from mentalarena.journal import EpisodeJournal
 from mentalarena.roster import builtin_cases, find_case, read_case_file
 from mentalarena.similarity import SentenceEncoder
 from mentalarena.store import Change, Row, Store, Write, open_store, utc_now
+from mentalarena.store_api import EpisodeStore
+
+
+class Parts(NamedTuple):
+    """What a session is made of where it is not made from files on this machine."""
+
+    store: EpisodeStore
+    embedder: SentenceEncoder
+    thresholds: Thresholds
+    cases: Mapping[str, Case]
 
 
 class Session:
     """Live objects of one configuration; made once a process, see :func:`session_for`."""
 
-    def __init__(self, config: ArenaConfig) -> None:
+    def __init__(self, config: ArenaConfig, parts: Parts) -> None:
         self.config = config
-        self.store: Store = _share_store(config.db)
-        self.embedder = SentenceEncoder(self.store, builtin_vectors())
+        self.store, self.embedder, self.thresholds, self.cases = parts
         self._pending: dict[str, list[Write]] = {}
         self._journals: dict[str, EpisodeJournal] = {}
         self._known_templates: set[str] = set()
         self.meter = Meter()
-        try:
-            self.thresholds = read_thresholds(config.thresholds, self.embedder)
-            self.cases: Mapping[str, Case] = self._read_cases()
-        except BaseException:
-            _release_store(config.db)
-            raise
-
-    def _read_cases(self) -> Mapping[str, Case]:
-        if not self.config.cases:
-            return builtin_cases()
-        found = read_case_file(self.config.cases)
-        if found.complaints:
-            keep_cases(self.store, found.cases)
-            raise CaseError(_complain(self.config, found.complaints, len(found.cases)))
-        return {case.id: case for case in found.cases}
 
     @cached_property
     def decoder(self) -> SymptomDecoder:
@@ -188,8 +183,10 @@ class Session:
 
     def close(self) -> None:
         """Drain the writer and close the store, unless another session still uses it."""
-        _sessions.pop(self.config, None)
-        _release_store(self.config.db)
+        if _sessions.get(self.config) is self:
+            del _sessions[self.config]
+        if isinstance(self.store, Store):
+            _release_store(self.config.db)
 
 
 def _located(error: BaseException) -> str:
@@ -236,11 +233,41 @@ def _release_store(path: str) -> None:
 
 
 def open_session(config: ArenaConfig) -> Session:
-    """The process's session for this configuration, made on first use. Blocks."""
+    """The process's session for this configuration, made on first use. Blocks.
+
+    Raises:
+        StoreError: the store cannot be opened.
+        CaseError: the case file holds a case that cannot be used; the good ones are kept.
+        ConfigurationError: the threshold file cannot be used.
+    """
     with _lock:
         if config not in _sessions:
-            _sessions[config] = Session(config)
+            store = _share_store(config.db)
+            try:
+                embedder = SentenceEncoder(store, builtin_vectors())
+                thresholds = read_thresholds(config.thresholds, embedder)
+                parts = Parts(store, embedder, thresholds, _read_cases(config, store))
+                _sessions[config] = Session(config, parts)
+            except BaseException:
+                _release_store(config.db)
+                raise
         return _sessions[config]
+
+
+def adopt_session(session: Session) -> None:
+    """Make this the process's session for its configuration: what the graph's nodes will find."""
+    with _lock:
+        _sessions[session.config] = session
+
+
+def _read_cases(config: ArenaConfig, store: Store) -> Mapping[str, Case]:
+    if not config.cases:
+        return builtin_cases()
+    found = read_case_file(config.cases)
+    if found.complaints:
+        keep_cases(store, found.cases)
+        raise CaseError(_complain(config, found.complaints, len(found.cases)))
+    return {case.id: case for case in found.cases}
 
 
 async def session_for(config: ArenaConfig | None) -> Session:

@@ -8,7 +8,7 @@ for, so ``except ValueError`` written by a user keeps working.
 
 from typing import ClassVar, Literal
 
-Boundary = Literal["provider", "parse", "case", "store", "configuration"]
+Boundary = Literal["provider", "parse", "case", "store", "configuration", "worker"]
 
 
 class MentalArenaError(Exception):
@@ -75,3 +75,9 @@ class BudgetError(MentalArenaError, RuntimeError):
 
 class ReplayError(StoreError):
     """A journaled call whose prompt hash differs from the prompt that would be sent now."""
+
+
+class WorkerError(MentalArenaError, RuntimeError):
+    """The processes or actors that play episodes do not stay alive."""
+
+    boundary: ClassVar[Boundary] = "worker"

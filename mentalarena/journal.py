@@ -8,6 +8,7 @@ instead of passing silently.
 
 import hashlib
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
@@ -16,7 +17,7 @@ from mentalarena.errors import ReplayError
 from mentalarena.rows import Row
 
 if TYPE_CHECKING:
-    from mentalarena.store import Store
+    from mentalarena.store_api import EpisodeStore
 
 
 def digest(value: object, length: int = 64) -> str:
@@ -65,11 +66,18 @@ class Call:
     """Why this answer could not be used (``parse: …`` or ``role_flip: …``); None when it was."""
 
 
+Messages = Sequence[Mapping[str, str]]
+"""``{"role", "content"}`` mappings, as they are sent."""
+
+
 class Journal(Protocol):
     """What the door to a model needs of a journal."""
 
-    async def find(self, key: str, prompt_hash: str) -> Call | None:
-        """The stored answer, or None. Raises ReplayError when it answered another prompt."""
+    async def find(self, key: str, prompt_hash: str, messages: Messages = ()) -> Call | None:
+        """The stored answer, or None. Raises ReplayError when it answered another prompt.
+
+        The messages are what the hash was made of: no part of the look-up, but of an audit.
+        """
         ...
 
     async def record(self, call: Call, template: tuple[str, str, str]) -> None:
@@ -85,7 +93,7 @@ class EpisodeJournal:
     """
 
     def __init__(
-        self, store: "Store", episode_id: str, known_templates: set[str], meter: Meter
+        self, store: "EpisodeStore", episode_id: str, known_templates: set[str], meter: Meter
     ) -> None:
         self._store = store
         self._episode_id = episode_id
@@ -94,7 +102,7 @@ class EpisodeJournal:
         self._meter = meter
         self._calls: dict[str, Call] | None = None
 
-    async def find(self, key: str, prompt_hash: str) -> Call | None:
+    async def find(self, key: str, prompt_hash: str, messages: Messages = ()) -> Call | None:
         """See :class:`Journal`."""
         if self._calls is None:
             rows = await self._store.fetch_async(
@@ -107,7 +115,8 @@ class EpisodeJournal:
             raise ReplayError(
                 f"call {key} ({call.seat}, {call.purpose}) of episode {call.episode_id} was made "
                 f"with another prompt (stored hash {call.prompt_hash[:12]}, now {prompt_hash[:12]})"
-                ": prompts or code changed; play a new episode instead of resuming this one"
+                f": prompts or code changed; `mentalarena branch {call.episode_id} --db "
+                f"{self._store.path}` goes on from there in a new episode"
             )
         if call is None:
             # What is not found here is about to be paid for.
