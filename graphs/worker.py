@@ -9,6 +9,7 @@ socket pair; a Ray actor holds the same :class:`Worker`.
 """
 
 import asyncio
+import contextvars
 import itertools
 import socket
 import sys
@@ -44,6 +45,8 @@ from mentalarena.rows import Write
 from mentalarena.similarity import SentenceEncoder
 from mentalarena.store_api import Params
 
+_GONE = "the driver of the batch is gone"
+
 
 class Worker:
     """Plays episodes in the running event loop.
@@ -59,6 +62,7 @@ class Worker:
         self._ids = itertools.count()
         self._waiting: dict[int, asyncio.Future[Any]] = {}
         self._playing: set[asyncio.Task[None]] = set()
+        self._lost = False
         self._stopping: asyncio.Task[None] | None = None
         self.gone = asyncio.Event()
         """Set when the worker has left, at the driver's wish."""
@@ -77,6 +81,8 @@ class Worker:
                 send(Limit(moment.limit))
 
             limiter.set(Limiter(note))
+        # An actor hears each thing in a context of its own; episodes need this one's limiter.
+        self._context = contextvars.copy_context()
 
     def receive(self, message: Message) -> None:
         """Take a message of the driver; called from the event loop only."""
@@ -90,7 +96,7 @@ class Worker:
             else:
                 waiting.set_result(message.value)
         elif isinstance(message, Play):
-            task = asyncio.create_task(self._play(message))
+            task = self._loop.create_task(self._play(message), context=self._context)
             self._playing.add(task)
             task.add_done_callback(self._playing.discard)
         elif isinstance(message, Stop):
@@ -102,6 +108,8 @@ class Worker:
         Raises:
             MentalArenaError: what went wrong there.
         """
+        if self._lost:
+            raise StoreError(_GONE)
         number = next(self._ids)
         answer = self._waiting[number] = self._loop.create_future()
         self._send(Request(number, what, argument))
@@ -113,9 +121,10 @@ class Worker:
 
     def lose(self) -> None:
         """The driver is gone: nothing that waits for it will be answered."""
+        self._lost = True
         for waiting in self._waiting.values():
             if not waiting.done():
-                waiting.set_exception(StoreError("the driver of the batch is gone"))
+                waiting.set_exception(StoreError(_GONE))
 
     async def _play(self, play: Play) -> None:
         self._cases[play.case.id] = play.case

@@ -25,7 +25,7 @@ CUT = 0.5
 PAUSE = 1.0
 """Seconds without a new request after an overload whose refusals name no time."""
 
-Reason = Literal["start", "grow", "throttled", "silent", "end"]
+Reason = Literal["start", "grow", "throttled", "silent"]
 
 
 class Moment(NamedTuple):
@@ -34,6 +34,15 @@ class Moment(NamedTuple):
     reason: Reason
     limit: int
     in_flight: int
+
+
+class _Entry(NamedTuple):
+    """How a request was let in."""
+
+    at: float
+    """On the monotonic clock, seconds."""
+    full: bool
+    """Whether it took the last place."""
 
 
 class Limiter:
@@ -56,7 +65,7 @@ class Limiter:
         self._threshold = float(most)
         """Below it the limit doubles each round, above it grows by one."""
         self._in_flight = 0
-        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._waiting: deque[asyncio.Future[_Entry]] = deque()
         self._resume_at = 0.0
         self._cut_at = float("-inf")
         self._alarm: asyncio.TimerHandle | None = None
@@ -71,19 +80,22 @@ class Limiter:
         """A slot for one request: waits for room, and reports how the request went."""
         return _Slot(self)
 
-    async def _enter(self) -> None:
+    async def _enter(self) -> _Entry:
         if not self._waiting and self._has_room():
-            self._in_flight += 1
-            return
-        turn = asyncio.get_running_loop().create_future()
+            return self._let_in()
+        turn: asyncio.Future[_Entry] = asyncio.get_running_loop().create_future()
         self._waiting.append(turn)
         self._admit()
         try:
-            await turn
+            return await turn
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled():
                 self._leave()
             raise
+
+    def _let_in(self) -> _Entry:
+        self._in_flight += 1
+        return _Entry(time.monotonic(), self._in_flight >= self.limit)
 
     def _leave(self) -> None:
         self._in_flight -= 1
@@ -97,8 +109,7 @@ class Limiter:
         while self._waiting and self._has_room():
             turn = self._waiting.popleft()
             if not turn.done():
-                self._in_flight += 1
-                turn.set_result(None)
+                turn.set_result(self._let_in())
         left = self._resume_at - time.monotonic()
         if self._waiting and left > 0 and self._alarm is None:
             self._alarm = asyncio.get_running_loop().call_later(left + 0.001, self._after_pause)
@@ -107,10 +118,10 @@ class Limiter:
         self._alarm = None
         self._admit()
 
-    def _succeeded(self, began: float, full: bool) -> None:
+    def _succeeded(self, entry: _Entry) -> None:
         # What began before a cut tells nothing about the limit after it; what began while there was
         # room tells nothing about a higher one.
-        if not full or began < self._cut_at:
+        if not entry.full or entry.at < self._cut_at:
             return
         before = self.limit
         gain = 1.0 if self._limit < self._threshold else 1.0 / self._limit
@@ -119,11 +130,11 @@ class Limiter:
             self._tell("grow")
             self._admit()
 
-    def _overloaded(self, began: float, reason: Reason, wait: float | None) -> None:
+    def _overloaded(self, entry: _Entry, reason: Reason, wait: float | None) -> None:
         now = time.monotonic()
         pause = PAUSE if wait is None else wait
         self._resume_at = max(self._resume_at, now + pause)
-        if began < self._cut_at:
+        if entry.at < self._cut_at:
             return
         self._cut_at = now
         # What was in flight is what the server could not take, where that is less than the limit.
@@ -140,13 +151,10 @@ class _Slot(AbstractAsyncContextManager["_Slot"]):
 
     def __init__(self, limiter: Limiter) -> None:
         self._limiter = limiter
-        self._began = 0.0
-        self._full = False
+        self._entry = _Entry(0.0, False)
 
     async def __aenter__(self) -> "_Slot":
-        await self._limiter._enter()
-        self._began = time.monotonic()
-        self._full = self._limiter._in_flight >= self._limiter.limit
+        self._entry = await self._limiter._enter()
         return self
 
     async def __aexit__(
@@ -159,15 +167,15 @@ class _Slot(AbstractAsyncContextManager["_Slot"]):
 
     def succeeded(self) -> None:
         """The server answered."""
-        self._limiter._succeeded(self._began, self._full)
+        self._limiter._succeeded(self._entry)
 
     def throttled(self, wait: float | None) -> None:
         """The server said that it has too much to do, and perhaps for how long (seconds)."""
-        self._limiter._overloaded(self._began, "throttled", wait)
+        self._limiter._overloaded(self._entry, "throttled", wait)
 
     def silent(self) -> None:
         """The server did not answer in time."""
-        self._limiter._overloaded(self._began, "silent", 0.0)
+        self._limiter._overloaded(self._entry, "silent", 0.0)
 
 
 limiter: ContextVar[Limiter | None] = ContextVar("limiter", default=None)

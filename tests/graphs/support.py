@@ -11,7 +11,7 @@ import graphs.session
 from agents.registry import seat
 from graphs.arena import graph
 from graphs.routes import recursion_limit
-from graphs.session import Session, open_session
+from graphs.session import open_session
 from mentalarena.case import Case
 from mentalarena.config import ArenaConfig
 from mentalarena.trajectory import read_trajectory
@@ -42,5 +42,5 @@ async def play(
 
 def rows(config: ArenaConfig, sql: str) -> list[dict[str, Any]]:
     """Read the store of a finished play."""
-    with closing(Session(replace(config))) as session:
+    with closing(open_session(replace(config))) as session:
         return session.store.fetch(sql)

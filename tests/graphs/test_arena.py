@@ -33,7 +33,7 @@ from agents.seats import (
 from graphs.arena import FIXED, NODES, graph
 from graphs.plans import START_HEALTH
 from graphs.routes import recursion_limit
-from graphs.session import Session, open_session
+from graphs.session import open_session
 from graphs.state import ArenaState
 from mentalarena.config import ArenaConfig
 from mentalarena.errors import ParseError
@@ -387,7 +387,7 @@ async def test_samples_of_one_case_are_numbered(
 
 def test_the_configuration_hash_follows_the_experiment(config: ArenaConfig, tmp_path: Path) -> None:
     def hash_of(**changes: Any) -> str:
-        session = Session(replace(config, **changes))
+        session = open_session(replace(config, **changes))
         try:
             return session.ledger.config_hash
         finally:

@@ -1,12 +1,8 @@
 """Many episodes: the same command does what is missing, pays nothing twice, and stops when told."""
 
 import json
-import os
 import random
 import signal
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,49 +13,30 @@ from filelock import FileLock
 from benchmarks.mock_server import MockServer
 from graphs.batch import batch, changed_keys
 from graphs.play import run
-from mentalarena.store import Change, Store, open_store
-from mentalarena.trajectory import read_trajectory, without_volatile
-from tests.graphs.test_commands import Command, Ended, command, heed_interrupts, one_line  # noqa: F401
-
-SHORT = ("--recipe", "short.toml")
+from mentalarena.store import Change, open_store
+from tests.graphs.batches import (
+    SHORT,
+    check_whole,
+    model,
+    pause,
+    result,
+    short_recipe,
+    start,
+    trajectories,
+    wait_for_requests,
+)
+from tests.graphs.test_commands import Command, command, one_line  # noqa: F401
 
 
 @pytest.fixture(autouse=True)
 def _short_recipe(command: Command, tmp_path: Path) -> None:  # noqa: F811
-    (tmp_path / "short.toml").write_text(
-        "exchanges = 1\nprobe_rounds = 1\nmax_plans = 1\njudge_samples = 1\n", "utf-8"
-    )
+    short_recipe(tmp_path)
 
 
 @pytest.fixture
 def server() -> Iterator[MockServer]:
     with MockServer(reply_words=12) as running:
         yield running
-
-
-def model(server: MockServer) -> tuple[str, ...]:
-    return ("--model", "openai:m", "--base-url", server.base_url, *SHORT)
-
-
-def result(ended: Ended) -> dict[str, Any]:
-    values: dict[str, Any] = json.loads(ended.out)
-    return values
-
-
-def trajectories(store: Store) -> dict[str, str]:
-    """Every complete episode by case and sample, less ids and times."""
-    found = {}
-    for row in store.fetch("select id, case_id, sample from episodes where status = 'ok'"):
-        played = without_volatile(read_trajectory(store, row["id"]))
-        del played["run"]
-        found[f"{row['case_id']}/{row['sample']}"] = json.dumps(played, sort_keys=True)
-    return found
-
-
-def check_whole(store: Store) -> None:
-    """Nothing dangles and nothing is corrupt."""
-    assert store.fetch("pragma integrity_check") == [{"integrity_check": "ok"}]
-    assert store.fetch("pragma foreign_key_check") == []
 
 
 def test_the_same_command_again_has_nothing_to_do(command: Command, server: MockServer) -> None:  # noqa: F811
@@ -270,22 +247,6 @@ def test_a_run_and_a_batch_share_a_store(command: Command) -> None:  # noqa: F81
     assert command(batch, *SHORT, "--episodes", "2", "--quiet").code == 0
 
 
-def start(tmp_path: Path, server: MockServer, *args: str) -> "subprocess.Popen[str]":
-    return subprocess.Popen(
-        [sys.executable, "-m", "graphs.batch", *model(server), *args],
-        cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        start_new_session=True, preexec_fn=heed_interrupts,
-    )  # fmt: skip
-
-
-def wait_for_requests(server: MockServer, process: "subprocess.Popen[str]", count: int) -> None:
-    deadline = time.monotonic() + 60
-    while server.stats()["chat_requests"] < count:
-        assert time.monotonic() < deadline
-        assert process.poll() is None, process.communicate()
-        os.sched_yield()
-
-
 def test_ctrl_c_drains(tmp_path: Path) -> None:
     with MockServer(reply_words=12, latency=0.1) as server:
         process = start(tmp_path, server, "--concurrency", "2", "--json")
@@ -333,7 +294,7 @@ def test_killed_at_random_moments_nothing_is_lost_or_paid_twice(
             before = server.stats()["chat_requests"]
             target = before + draw.randrange(2, 120)
             while server.stats()["chat_requests"] < target and process.poll() is None:
-                os.sched_yield()
+                pause(0.002)
             if process.poll() is not None:
                 break
             process.kill()
