@@ -217,10 +217,11 @@ class Ask:
             if self._answers != "form":
                 _check_sound(value, prompt)
 
-        messages = prompt.messages("\n\n".join(filter(None, (note, self._format(answer_type)))))
+        tail = "\n\n".join(filter(None, (note, form_of(answer_type, self._answers))))
+        messages = prompt.messages(tail)
         key = at.key(purpose, sample, reask)
         prompt_hash = digest([messages, self._answers])
-        stored = await at.journal.find(key, prompt_hash)
+        stored = await at.journal.find(key, prompt_hash, messages)
         if stored is not None:
             cut = _CUT_OFF in (stored.failure or "")
             return _judged(stored.answer, cut, key, answer_type, checked, self.labelled)
@@ -261,12 +262,14 @@ class Ask:
         await at.journal.record(call, (found.hash, found.name, found.text))
         return one
 
-    def _format(self, answer_type: type[Answer]) -> str:
-        if answer_type is Utterance or self._answers == "form":
-            return ""
-        if self.labelled:
-            return f"Answer in exactly these lines:\n{labelled_format(answer_type)}"
-        return f"Answer with one JSON object with the keys {_keys(answer_type)} and nothing else."
+
+def form_of(answer_type: type[Answer], answers: Mode) -> str:
+    """What a prompt ends with: the form of its answer; nothing for spoken words."""
+    if answer_type is Utterance or answers == "form":
+        return ""
+    if answers == "json":
+        return f"Answer with one JSON object only; its keys: {_keys(answer_type)}."
+    return f"Answer in exactly these lines:\n{labelled_format(answer_type)}"
 
 
 def _check_sound(value: Answer, prompt: Prompt) -> None:

@@ -4,7 +4,7 @@ from functools import cache
 
 from agents.answers import read
 from agents.ask import Ask
-from agents.prompting import Prompt, attempts_text, read_text, render, render_chat
+from agents.prompting import Prompt, render, render_chat, styles_text, that_matter
 from agents.seats import (
     Answered,
     Confirmation,
@@ -74,16 +74,19 @@ def render_small_speak(view: PatientView) -> Prompt:
 
 
 def render_confirm(view: ConfirmView) -> Prompt:
-    """The prompt by which a patient says which diagnosis fits."""
+    """The prompt by which a patient says which diagnosis fits; by its record, not by its words."""
     options = "\n".join(
         f"{number}. {option.label}" + (f": {option.rationale}" if option.rationale else "")
         for number, option in enumerate(view.options, 1)
     )
-    return render("patient", "confirm", view.lines, **_record(view.case), options=options)
+    return render("patient", "confirm", **_record(view.case), options=options)
 
 
 def render_respond(view: TrialView) -> Prompt:
-    """The prompt by which a patient answers a plan; the record says more than the dialogue."""
+    """The prompt by which a patient answers a plan; the record says more than the dialogue.
+
+    Earlier plans are named only: each starts from the same health, on equal terms.
+    """
     return render(
         "patient",
         "respond",
@@ -93,7 +96,7 @@ def render_respond(view: TrialView) -> Prompt:
         plan=view.name,
         rationale=view.rationale or "not given",
         health=view.health,
-        earlier=attempts_text(view.earlier, kind=view.kind, scores=False, longest=80),
+        earlier="; ".join(one.name for one in that_matter(view.earlier, view.kind)) or "none",
     )
 
 
@@ -118,7 +121,7 @@ def _record(case: Case, principle: Principle | None = None) -> dict[str, str]:
         ),
         "strengths": "; ".join(case.strengths),
         "past": treated or "nothing so far",
-        "style": styles()[case.style],
+        "style": styles(styles_text())[case.style],
         "principle": principle.text if principle else "as you always do",
     }
 
@@ -131,7 +134,7 @@ def _joined(clauses: tuple[Clause, ...]) -> str:
 
 
 @cache
-def styles() -> dict[Style, str]:
-    """How each conversational style is explained to a patient."""
-    rows = (row.split(":", 1) for row in read_text("patient.styles.md").splitlines() if row.strip())
+def styles(text: str) -> dict[Style, str]:
+    """How each conversational style is explained to a patient, from the lines that say so."""
+    rows = (row.split(":", 1) for row in text.splitlines() if row.strip())
     return {Style(name.strip()): text.strip() for name, text in rows}

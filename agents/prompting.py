@@ -7,13 +7,16 @@ that a server with a prefix cache reads each turn once. A small model gets the s
 the dialogue as turns of a chat, with a cue of a few words: long instructions it reads back.
 """
 
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib import resources
 from string import Template
 
 from agents.seats import Attempt, Formulation, Line, PlanKind, Speaker
-from mentalarena.case import COMPONENTS
+from mentalarena.case import COMPONENTS, Component
 from mentalarena.journal import digest
 
 SEPARATOR = "\n---\n"
@@ -27,7 +30,8 @@ NAMES = {
         "small_probe",
         "formulate",
         "diagnose",
-        "propose",
+        "treatment",
+        "medication",
     ),
     "manager": ("principle", "probe"),
     "judge": ("score",),
@@ -76,9 +80,41 @@ class Prompt:
         return [{"role": role, "content": text} for role, text in turns]
 
 
-@cache
+_stored: ContextVar[Mapping[str, str] | None] = ContextVar("_stored", default=None)
+STYLES = "patient.styles"
+"""What every patient's prompt takes a line from."""
+
+
+@contextmanager
+def stored_texts(texts: Mapping[str, str]) -> Iterator[None]:
+    """Render with these texts, by template name, in place of the package's files."""
+    token = _stored.set(texts)
+    try:
+        yield
+    finally:
+        _stored.reset(token)
+
+
 def template(seat: str, name: str) -> PromptTemplate:
     """The template of one prompt."""
+    stored = _stored_text(f"{seat}.{name}")
+    if stored is None:
+        return _package_template(seat, name)
+    system, _, instruction = stored.partition(SEPARATOR)
+    return PromptTemplate(f"{seat}.{name}", system, instruction)
+
+
+def styles_text() -> str:
+    """How each conversational style is explained to a patient, a line each."""
+    return _stored_text(STYLES) or read_text(f"{STYLES}.md")
+
+
+def _stored_text(name: str) -> str | None:
+    return (_stored.get() or {}).get(name)
+
+
+@cache
+def _package_template(seat: str, name: str) -> PromptTemplate:
     system = read_text(f"{seat}.system.md")
     if name in SPOKEN and seat in ("patient", "therapist"):
         system += "\n\n" + read_text(f"{seat}.manner.md")
@@ -94,11 +130,11 @@ def read_text(file: str) -> str:
 def template_hashes() -> dict[str, str]:
     """Every prompt's name and hash: what a configuration hash needs to know of the wording."""
     hashes = {
-        f"{seat}.{name}": template(seat, name).hash
+        f"{seat}.{name}": _package_template(seat, name).hash
         for seat, names in NAMES.items()
         for name in names
     }
-    return hashes | {"patient.styles": digest(read_text("patient.styles.md"))}
+    return hashes | {STYLES: digest(read_text(f"{STYLES}.md"))}
 
 
 def render(
@@ -146,45 +182,57 @@ def transcript(lines: tuple[Line, ...]) -> str:
     )
 
 
-def formulation_text(formulation: Formulation | None) -> str:
+def formulation_text(formulation: Formulation | None, only: Component | None = None) -> str:
     """A formulation's statements, one component a line; ``(none yet)`` when there is none.
+
+    Args:
+        formulation: What was stated last.
+        only: The one component to show; None for all.
 
     What is not stated is named in one closing line and has no line of its own: words that stand
     there for "empty" come back as a statement, and are then judged as one.
     """
-    if formulation is None or formulation.is_empty():
+    if formulation is None:
         return "(none yet)"
     rows, missing = [], []
-    for component in COMPONENTS:
+    for component in COMPONENTS if only is None else (only,):
         statement = " ".join(formulation.of(component).statement.split())
         if statement:
             rows.append(f"- {component.label}: {statement}")
         else:
             missing.append(component.label)
+    if not rows:
+        return "(none yet)"
     if missing:
         rows.append(f"(still to find out: {', '.join(missing)})")
     return "\n".join(rows)
 
 
-def attempts_text(
-    attempts: tuple[Attempt, ...], *, kind: PlanKind, scores: bool, longest: int = 120
-) -> str:
+def attempts_text(attempts: tuple[Attempt, ...], kind: PlanKind, longest: int = 70) -> str:
     """Plans tried before, one a line; ``(none)`` when there are none.
 
     Args:
         attempts: The plans, oldest first.
-        kind: Of which kind to say how they went; the others are named only.
-        scores: Whether to say how they were scored.
+        kind: Of which kind the next plan is: of the others, see :func:`that_matter`, the name is
+            said and not how they went.
         longest: Characters of each response.
     """
-    if not attempts:
-        return "(none)"
     rows = []
-    for attempt in attempts:
-        score = f" (score {attempt.score:.1f} of 10)" if scores and attempt.score else ""
+    for attempt in that_matter(attempts, kind):
+        score = f" (score {attempt.score:.1f} of 10)" if attempt.score else ""
         said = f": {shorten(attempt.response, longest)}" if attempt.kind == kind else ""
         rows.append(f"- {attempt.name}{score}{said}")
-    return "\n".join(rows)
+    return "\n".join(rows) or "(none)"
+
+
+def that_matter(attempts: tuple[Attempt, ...], kind: PlanKind) -> tuple[Attempt, ...]:
+    """What was tried that a further plan of this kind has to do with.
+
+    Those of the same kind; and of the other only the best-scored one, which is the one that stays.
+    """
+    others = [one for one in attempts if one.kind != kind and one.score is not None]
+    best = max(others, key=lambda one: one.score or 0.0, default=None)
+    return tuple(one for one in attempts if one.kind == kind or one is best)
 
 
 def shorten(text: str, limit: int) -> str:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Literal, Self, get_args, overload
 
-from agents.ask import Ask
+from agents.ask import Answerer, Ask
 from agents.seats import JudgeSeat, ManagerSeat, PatientSeat, Seat, TherapistSeat
 from mentalarena.config import ArenaConfig
 from mentalarena.errors import ConfigurationError, ProviderError
@@ -150,6 +150,23 @@ def _model_seat(role: Seat, spec: SeatSpec, config: ArenaConfig) -> AnySeat:
         ask = Ask(
             _client(spec.model, config), seat=role, spec=spec.text, answers=spec.model.answers
         )
+    return _seated(role, ask)
+
+
+def replayed_seat(role: Seat, spec: str, answerer: Answerer) -> AnySeat:
+    """The seat of a spec with ``answerer`` in place of its model or person: nothing is reached.
+
+    Raises:
+        ConfigurationError: the spec is wrong.
+    """
+    parsed = SeatSpec.parse(spec, role)
+    if parsed.kind == "rules":
+        return _rule_seat(role, parsed)
+    answers = parsed.model.answers if parsed.model is not None else "form"
+    return _seated(role, Ask(answerer, seat=role, spec=parsed.text, answers=answers))
+
+
+def _seated(role: Seat, ask: Ask) -> AnySeat:
     if role == "patient":
         from agents.patient import ModelPatient
 

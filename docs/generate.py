@@ -241,7 +241,7 @@ def commands() -> str:
 
 def _modules() -> list[tuple[str, str]]:
     names = (
-        "graphs.arena", "graphs.batch", "docs.generate", "mentalarena.schema",
+        "graphs.arena", "graphs.batch", "graphs.branch", "docs.generate", "mentalarena.schema",
         "mentalarena.builtin_vectors", "mentalarena.calibration", "benchmarks.mock_server",
     )  # fmt: skip
     rows = []

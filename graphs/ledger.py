@@ -50,9 +50,17 @@ class Ledger:
     """Bookkeeping of one configuration in one store."""
 
     def __init__(
-        self, store: EpisodeStore, identity: Mapping[str, Any], *, guidance: str, self_judged: bool
+        self,
+        store: EpisodeStore,
+        identity: Mapping[str, Any],
+        *,
+        guidance: str,
+        self_judged: bool,
+        texts: Sequence[Mapping[str, str]] = (),
     ) -> None:
         self._store = store
+        self._texts = texts
+        """Rows of ``templates`` that the identity names by hash and no call carries."""
         self._identity = identity
         self.config_hash = digest(identity)
         self._guidance = guidance
@@ -71,7 +79,8 @@ class Ledger:
             "config_hash": self.config_hash,
             "code_version": metadata.version("mentalarena"),
         }
-        self._store.write_sync([Row("runs", values)])
+        texts = [Row("templates", dict(text)) for text in self._texts]
+        self._store.write_sync([*texts, Row("runs", values)])
         return self._run_id
 
     def open_episode(self, case: Case, seed: int, run_id: str | None = None) -> str:
@@ -104,7 +113,15 @@ class Ledger:
         """Id of one sample of a case under this configuration, in a named run if there is one."""
         return "ep-" + digest([run, self.config_hash, case.hash, sample], 16)
 
-    def _episode(self, episode_id: str, case: Case, sample: int, seed: int, run_id: str) -> Insert:
+    def _episode(
+        self,
+        episode_id: str,
+        case: Case,
+        sample: int,
+        seed: int,
+        run_id: str,
+        branch: Mapping[str, Any] | None = None,
+    ) -> Insert:
         values = {
             "id": episode_id,
             "run_id": run_id,
@@ -119,15 +136,24 @@ class Ledger:
             "self_judged": self._self_judged,
             "crisis": False,
             "started_at": utc_now(),
+            **(branch or {}),
         }
         return Insert("episodes", values)
 
-    async def claim(self, case: Case, sample: int, seed: int, run_id: str) -> Claim:
+    async def claim(
+        self,
+        case: Case,
+        sample: int,
+        seed: int,
+        run_id: str,
+        branch: Mapping[str, Any] | None = None,
+    ) -> Claim:
         """Take an episode of a named run that is not complete: new, interrupted, or failed.
 
         An interrupted one, or one that a server or the store let down, goes on in the same attempt,
         its answers coming from the journal. One that failed by what was answered begins another
         attempt: the calls and errors of the failed one stay, its half-made trajectory goes.
+        ``branch`` says what a new one branches from (parent, parent_attempt, branch_step).
         """
         episode_id = self.episode_id(case, sample, run_id)
         rows = await self._store.fetch_async(
@@ -137,7 +163,8 @@ class Ledger:
             (episode_id,),
         )
         if not rows:
-            await self._store.write([self._episode(episode_id, case, sample, seed, run_id)])
+            row = self._episode(episode_id, case, sample, seed, run_id, branch)
+            await self._store.write([row])
             return {"episode_id": episode_id, "attempt": 1}
         attempt = rows[0]["attempts"]
         changes: dict[str, Any] = {"status": "running", "finished_at": None}

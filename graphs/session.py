@@ -7,13 +7,14 @@ live objects are made from it once a process and found again here by every node.
 import asyncio
 import threading
 import traceback
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
-from agents.prompting import template_hashes
+from agents.prompting import STYLES, styles_text, template_hashes
 from agents.registry import SeatSpec, seat
 from agents.seats import JudgeSeat, ManagerSeat, PatientSeat, Place, TherapistSeat
 from graphs.ledger import Ledger, keep_cases
@@ -26,7 +27,7 @@ from mentalarena.case import Case
 from mentalarena.config import ArenaConfig
 from mentalarena.decoder import SymptomDecoder
 from mentalarena.errors import BudgetError, CaseError, MentalArenaError, ReplayError, StoreError
-from mentalarena.journal import EpisodeJournal
+from mentalarena.journal import EpisodeJournal, Journal, digest
 from mentalarena.roster import builtin_cases, find_case, read_case_file
 from mentalarena.similarity import SentenceEncoder
 from mentalarena.store import Change, Row, Store, Write, open_store, utc_now
@@ -93,8 +94,16 @@ class Session:
     @cached_property
     def ledger(self) -> Ledger:
         """Runs, cases and episodes of this configuration."""
+        styles = {"hash": digest(styles_text()), "name": STYLES, "text": styles_text()}
+        limits = {
+            "hash": self.thresholds.hash, "name": "thresholds", "text": self.thresholds.text,
+        }  # fmt: skip
         return Ledger(
-            self.store, self.identity, guidance=self.config.guidance, self_judged=self.self_judged
+            self.store,
+            self.identity,
+            guidance=self.config.guidance,
+            self_judged=self.self_judged,
+            texts=(styles, limits),
         )
 
     @property
@@ -135,7 +144,7 @@ class Session:
             journal=self.journal(state["episode_id"]),
         )
 
-    def journal(self, episode_id: str) -> EpisodeJournal:
+    def journal(self, episode_id: str) -> Journal:
         """The journal of an episode that is being played."""
         if episode_id not in self._journals:
             self._journals[episode_id] = EpisodeJournal(
@@ -254,6 +263,19 @@ def open_session(config: ArenaConfig) -> Session:
         return _sessions[config]
 
 
+_chosen: ContextVar[Session | None] = ContextVar("_chosen", default=None)
+
+
+@contextmanager
+def using(session: Session) -> Iterator[None]:
+    """Let the graph's nodes find this session, whatever the configuration; in this context only."""
+    token = _chosen.set(session)
+    try:
+        yield
+    finally:
+        _chosen.reset(token)
+
+
 def adopt_session(session: Session) -> None:
     """Make this the process's session for its configuration: what the graph's nodes will find."""
     with _lock:
@@ -273,5 +295,5 @@ def _read_cases(config: ArenaConfig, store: Store) -> Mapping[str, Case]:
 async def session_for(config: ArenaConfig | None) -> Session:
     """The same, without blocking the event loop; no context means the default configuration."""
     config = config or ArenaConfig()
-    session = _sessions.get(config)
+    session = _chosen.get() or _sessions.get(config)
     return session if session is not None else await asyncio.to_thread(open_session, config)

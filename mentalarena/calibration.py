@@ -84,10 +84,14 @@ class Thresholds(BaseModel):
     """More coverage gaps than this make a formulation incomplete."""
 
     @property
+    def text(self) -> str:
+        """The canonical content, as a store keeps it."""
+        return json.dumps(self.model_dump(mode="json"), sort_keys=True)
+
+    @property
     def hash(self) -> str:
         """SHA-256 of the canonical content: part of a run's configuration."""
-        canonical = json.dumps(self.model_dump(mode="json"), sort_keys=True)
-        return hashlib.sha256(canonical.encode()).hexdigest()
+        return hashlib.sha256(self.text.encode()).hexdigest()
 
 
 def read_thresholds(path: str, embedder: Embedder) -> Thresholds:

@@ -12,7 +12,7 @@ import sys
 import threading
 from collections.abc import Sequence
 from importlib import import_module
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import click
 
@@ -25,9 +25,20 @@ _LONGEST = 1200
 COMMANDS: dict[str, tuple[str, str]] = {
     "run": ("graphs.play:run", "Play episodes, one after the other, and watch them."),
     "batch": ("graphs.batch:batch", "Play many episodes; resumable, bounded, counted."),
-    "show": ("mentalarena.show:show", "Show one stored episode."),
+    "show": ("mentalarena.show:show", "Show one stored episode, or what its seats were shown."),
+    "branch": ("graphs.branch:branch", "Play an episode again from some step on."),
     "doctor": ("mentalarena.doctor:doctor", "Check the environment."),
 }
+
+
+AUDIT = "graphs.audit:show_prompts"
+"""What ``show --prompts`` calls: this package imports no ``graphs`` but here, when it is asked."""
+
+
+def load(target: str) -> Any:
+    """What ``module:name`` names, imported now."""
+    module, name = target.split(":")
+    return getattr(import_module(module), name)
 
 
 class LazyGroup(click.Group):
@@ -41,8 +52,7 @@ class LazyGroup(click.Group):
         """Import and return one command."""
         if cmd_name not in COMMANDS:
             return None
-        module, name = COMMANDS[cmd_name][0].split(":")
-        command: click.Command = getattr(import_module(module), name)
+        command: click.Command = load(COMMANDS[cmd_name][0])
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -40,7 +40,7 @@ _RUNS = f"""
 create table runs (
   id text primary key not null,
   created_at {_NOW}, -- UTC, ISO 8601
-  kind text not null {_one_of("kind", "arena", "batch", "evaluation", "selfplay")},
+  kind text not null {_one_of("kind", "arena", "batch", "branch", "evaluation", "selfplay")},
   config text not null check (json_valid(config)), -- JSON; no key or secret
   config_hash text not null, -- equal for equal experiments
   code_version text not null
@@ -78,13 +78,26 @@ create table episodes (
   started_at {_NOW},
   finished_at text,
   parent text references episodes(id), -- the episode this one branched from
+  parent_attempt integer, -- the attempt it shares with it
+  branch_step integer, -- super-steps before it are the parent's, answers and all
   principle_id text, -- behavior principle chosen by the manager
   principle_scores text
-    check (principle_scores is null or json_valid(principle_scores)) -- JSON; candidates
+    check (principle_scores is null or json_valid(principle_scores)), -- JSON; candidates
+  check ((parent is null) = (branch_step is null) and (parent is null) = (parent_attempt is null))
 ) strict;
 create index episodes_run on episodes(run_id, status);
 create index episodes_case on episodes(case_id);
 create index episodes_parent on episodes(parent);
+
+create table concurrency (
+  run_id text not null references runs(id) on delete cascade,
+  worker integer not null check (worker >= 0), -- its number; 0: the process that drives the run
+  at text not null, -- UTC, ISO 8601; of several changes in one millisecond the last stays
+  reason text not null, -- start, grow, throttled, silent, end
+  in_flight integer not null check (in_flight >= 0), -- requests
+  "limit" integer not null check ("limit" >= 0), -- requests that may be in flight from now on
+  primary key (run_id, worker, at, reason)
+) strict, without rowid;
 """
 
 _DIALOGUE = f"""
@@ -135,19 +148,17 @@ create table turns (
     check (crisis is null or json_valid(crisis)), -- JSON; what the crisis screen found, or null
   unique (episode_id, idx)
 ) strict;
-create index turns_speaker on turns(speaker, purpose);
 
 create virtual table turns_fts using fts5(
   text, content='turns', content_rowid='id', tokenize='porter unicode61'
 );
-create trigger turns_fts_insert after insert on turns begin
-  insert into turns_fts(rowid, text) values (new.id, new.text);
-end;
-create trigger turns_fts_delete after delete on turns begin
+-- The writer adds new turns, once a transaction: a trigger would flush the index each time.
+create trigger turns_fts_delete after delete on turns
+when exists (select 1 from turns_fts_docsize where id = old.id) begin
   insert into turns_fts(turns_fts, rowid, text) values ('delete', old.id, old.text);
 end;
 create trigger turns_fts_update after update on turns
-when old.id is not new.id or old.text is not new.text begin
+when old.text is not new.text and exists (select 1 from turns_fts_docsize where id = old.id) begin
   insert into turns_fts(turns_fts, rowid, text) values ('delete', old.id, old.text);
   insert into turns_fts(rowid, text) values (new.id, new.text);
 end;
@@ -189,7 +200,6 @@ create table deviations (
   reason text not null default '',
   primary key (episode_id, round, component)
 ) strict, without rowid;
-create index deviations_verdict on deviations(verdict, component);
 
 create table decisions (
   {_EPISODE},

@@ -7,7 +7,7 @@ value that SQLite cannot hold is reported there and the one writer only executes
 import json
 import math
 import sqlite3
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Final, NamedTuple
 
 from mentalarena.errors import StoreError
@@ -49,18 +49,6 @@ class Delete(NamedTuple):
 Write = Row | Insert | Change | Delete
 
 
-class Upsert(NamedTuple):
-    """A statement that inserts or updates any number of rows with the same columns."""
-
-    head: str
-    marks: str
-    tail: str
-
-    def sql(self, rows: int) -> str:
-        """The statement for this many rows at once."""
-        return f"{self.head}{', '.join([self.marks] * rows)}{self.tail}"
-
-
 class Table:
     """Columns and key of one table, and the statements made from them."""
 
@@ -68,32 +56,29 @@ class Table:
         self.name = name
         self.columns = columns
         self.key = key
-        self._upserts: dict[tuple[str, ...], Upsert] = {}
+        self._upserts: dict[tuple[str, ...], str] = {}
 
-    def upsert(self, values: Mapping[str, Any]) -> Upsert:
+    def upsert(self, values: Mapping[str, Any]) -> str:
         """The statement for a :class:`Row` with these columns, in their order."""
         names = tuple(values)
-        if names not in self._upserts:
+        known = self._upserts.get(names)
+        if known is None:
             self._check(names)
             if missing := [name for name in self.key if name not in values]:
                 raise StoreError(f"table {self.name}: a row needs {', '.join(missing)}")
             rest = [name for name in names if name not in self.key]
             action = "nothing"
             if rest and self.name not in _WRITE_ONCE:
-                action = "update set " + ", ".join(f"{name} = excluded.{name}" for name in rest)
-            self._upserts[names] = Upsert(
-                f"insert into {self.name} ({', '.join(names)}) values ",
-                f"({', '.join('?' * len(names))})",
-                f" on conflict ({', '.join(self.key)}) do {action}",
+                action = "update set " + ", ".join(f'"{name}" = excluded."{name}"' for name in rest)
+            known = self._upserts[names] = (
+                f"{self._insert(names)} on conflict ({', '.join(self.key)}) do {action}"
             )
-        return self._upserts[names]
+        return known
 
     def insert(self, values: Mapping[str, Any]) -> str:
         """The statement for an :class:`Insert`."""
         self._check(values)
-        return (
-            f"insert into {self.name} ({', '.join(values)}) values ({', '.join('?' * len(values))})"
-        )
+        return self._insert(values)
 
     def change(self, change: Change) -> str:
         """The statement for a :class:`Change`: its values first, then its key."""
@@ -102,8 +87,8 @@ class Table:
             raise StoreError(f"table {self.name}: the key of a change is {', '.join(self.key)}")
         if not change.values:
             raise StoreError(f"table {self.name}: a change needs values")
-        assignments = ", ".join(f"{name} = ?" for name in change.values)
-        condition = " and ".join(f"{name} = ?" for name in change.key)
+        assignments = ", ".join(f'"{name}" = ?' for name in change.values)
+        condition = " and ".join(f'"{name}" = ?' for name in change.key)
         return f"update {self.name} set {assignments} where {condition}"
 
     def delete(self, delete: Delete) -> str:
@@ -111,13 +96,18 @@ class Table:
         self._check(delete.where)
         if not delete.where:
             raise StoreError(f"table {self.name}: a delete says which rows")
-        condition = " and ".join(f"{name} = ?" for name in delete.where)
+        condition = " and ".join(f'"{name}" = ?' for name in delete.where)
         return f"delete from {self.name} where {condition}"
 
     def _check(self, names: Iterable[str]) -> None:
         for name in names:
             if name not in self.columns:
                 raise StoreError(f"table {self.name}: no column {name!r}")
+
+    def _insert(self, names: Collection[str]) -> str:
+        # Some names are words of SQL.
+        columns = ", ".join(f'"{name}"' for name in names)
+        return f"insert into {self.name} ({columns}) values ({', '.join('?' * len(names))})"
 
 
 def read_tables(connection: sqlite3.Connection) -> dict[str, Table]:

@@ -21,9 +21,10 @@ ABOUT: Final = {
     "runs": "Many episodes under one frozen configuration.",
     "cases": "One patient in one situation, as it was played.",
     "episodes": "One case played once.",
+    "concurrency": "How many requests were let through at once, where the run found that out.",
     "turns": "What was said aloud, once each.",
     "calls": "The journal: every answered model call, under a key that comes from the state.",
-    "templates": "Prompt templates by content, to render again what a seat was shown.",
+    "templates": "Prompt templates, patient styles and thresholds by content, to run an episode again as it was.",
     "formulations": "The therapist's statement of each component, round by round.",
     "deviations": "The decoder's verdict on each statement, with every figure that decided it.",
     "decisions": "The manager's verdict on a whole formulation, and what followed from it.",
@@ -88,7 +89,7 @@ def schema_markdown() -> str:
 
 def _table(database: Database, name: str, key: tuple[str, ...]) -> str:
     table = database.table(name)
-    notes = dict(re.findall(r"^  (\w+) .*?-- (.*)$", table.schema, re.MULTILINE))
+    notes = dict(re.findall(r'^  "?(\w+)"? .*?-- (.*)$', table.schema, re.MULTILINE))
     # A check may follow its column on a line of its own; the note then belongs to that column.
     notes |= dict(re.findall(r"^  (\w+) [^\n]*\n    [^\n]*-- (.*)$", table.schema, re.M))
     references = {

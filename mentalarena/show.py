@@ -4,13 +4,13 @@ Why: people trust a simulation when they can look at one episode and see why it 
 The pieces are shared with the live view of ``graphs.arena``. Whatever a model or a case file wrote
 is shown as text: control and direction characters are replaced, markup is never interpreted.
 
-Run it: ``mentalarena show [EPISODE] [--db PATH] [--json]``.
+Run it: ``mentalarena show [EPISODE] [--db PATH] [--json]``; with ``--prompts``, what each seat was
+shown (:mod:`graphs.audit`, which this package reaches only by way of :mod:`mentalarena.cli`).
 """
 
 import json
 from collections.abc import Mapping, Sequence
 from itertools import groupby
-from pathlib import Path
 from typing import Any
 
 import click
@@ -20,9 +20,9 @@ from rich.table import Table
 from rich.text import Text
 
 from mentalarena.case import COMPONENTS, Component
+from mentalarena.cli import AUDIT, load
 from mentalarena.config import DEFAULT_DB
-from mentalarena.errors import StoreError
-from mentalarena.store import open_store
+from mentalarena.store_reader import open_readonly
 from mentalarena.text import clean
 from mentalarena.trajectory import find_episode, last_episode, read_trajectory
 
@@ -163,6 +163,9 @@ def render(trajectory: Mapping[str, Any]) -> RenderableType:
         + ("   self-judged" if episode["self_judged"] else ""),
         style="dim",
     )
+    if episode["parent"] is not None:
+        shared = f"which played the steps before {episode['branch_step']}"
+        head.append(f"\nbranch of {episode['parent']}, {shared}", style="dim")
     blocks: list[RenderableType] = [head, Text()]
     blocks += _dialogue(trajectory)
     if trajectory["diagnoses"]:
@@ -219,15 +222,27 @@ def _footer(trajectory: Mapping[str, Any]) -> list[RenderableType]:
 @click.option("--db", default=DEFAULT_DB, envvar="MENTALARENA_DB", show_default=True,
               metavar="PATH", help="Path of the store.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, envvar="MENTALARENA_JSON",
-              help="Print the whole trajectory as JSON.")  # fmt: skip
-def show(episode: str | None, db: str, as_json: bool) -> None:
-    """Show one episode: the last one, or the one whose id begins with EPISODE."""
-    if not Path(db).is_file():
-        raise StoreError(f"there is no store at {db}: play an episode first, or name it with --db")
-    with open_store(db) as store:
+              help="Print everything as JSON.")  # fmt: skip
+@click.option("--prompts", is_flag=True, envvar="MENTALARENA_PROMPTS",
+              help="What each seat was shown: the prompts, rendered again without a model call "
+              "and checked against their stored hashes; exit code 1 when one differs.")  # fmt: skip
+@click.option("--seat", type=click.Choice(("patient", "therapist", "manager", "judge")),
+              envvar="MENTALARENA_SEAT", help="With --prompts: this seat's only.")  # fmt: skip
+def show(episode: str | None, db: str, as_json: bool, prompts: bool, seat: str | None) -> int:
+    """Show one episode: the last one, or the one whose id begins with EPISODE.
+
+    The store is opened for reading only.
+    """
+    if seat is not None and not prompts:
+        raise click.UsageError("--seat goes with --prompts")
+    with open_readonly(db) as store:
         episode_id = find_episode(store, episode) if episode else last_episode(store)
+        if prompts:
+            code: int = load(AUDIT)(store, episode_id, seat, as_json)
+            return code
         trajectory = read_trajectory(store, episode_id)
     if as_json:
         click.echo(json.dumps(trajectory, ensure_ascii=False, indent=1, sort_keys=True))
     else:
         Console(highlight=False).print(render(trajectory))
+    return 0

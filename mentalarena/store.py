@@ -17,21 +17,33 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
-from itertools import chain
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, NamedTuple
 
 from mentalarena.errors import StoreError
-from mentalarena.rows import Change, Delete, Insert, Row, Upsert, Write, plain_values, read_tables
-from mentalarena.store_file import FATAL, explain, open_reader, open_writer, primary_code
+from mentalarena.rows import Change, Delete, Insert, Row, Write, plain_values, read_tables
+from mentalarena.store_file import (
+    FATAL,
+    explain,
+    file_ids,
+    open_reader,
+    open_writer,
+    primary_code,
+    rescue,
+)
+from mentalarena.store_reader import VECTORS, read_rows
 
 __all__ = ["Change", "Delete", "Insert", "Row", "Store", "Write", "open_store", "utc_now"]
 
 _QUEUE_BATCHES: Final = 256
 """Batches that may wait for the writer; a submitter beyond them waits for room."""
-_ROWS_AT_ONCE: Final = (16, 4, 1)
 _READER_THREADS: Final = 4
+_INDEX_TURNS: Final = """
+insert into turns_fts(rowid, text) select id, text from turns
+where id > (select coalesce(max(id), 0) from turns_fts_docsize)
+"""
+"""A new turn's id is above those of all others, so above those of all that are indexed."""
 
 
 def utc_now() -> str:
@@ -65,6 +77,7 @@ class Store:
         self.path = path
         self._connection = connection
         self._tables = read_tables(connection)
+        self._file_ids = file_ids(path)
         self._inbox = _Inbox(path)
         self._fatal: str | None = None
         self._readers: deque[sqlite3.Connection] = deque()
@@ -97,28 +110,30 @@ class Store:
         """
         if not rows:
             return
-        batch = self._prepare(rows)
         loop = asyncio.get_running_loop()
+        committed = loop.create_future()
+        batch = _Batch(self._prepare(rows), committed)
         while True:
             room = loop.create_future()
             if self._inbox.offer(batch, partial(_wake, loop, room)):
                 break
             await room
-        committed = loop.create_future()
-        batch.done.add_done_callback(lambda _: _wake(loop, committed))
         await committed
-        batch.done.result()
 
     def write_sync(self, rows: Sequence[Write]) -> None:
         """As :meth:`write`, for code without an event loop: blocks until committed."""
         if not rows:
             return
-        batch = self._prepare(rows)
+        self._submit(self._prepare(rows))
+
+    def _submit(self, steps: "list[_Step]") -> None:
+        committed: Future[None] = Future()
+        batch = _Batch(steps, committed)
         room = threading.Event()
         while not self._inbox.offer(batch, room.set):
             room.wait()
             room.clear()
-        batch.done.result()
+        committed.result()
 
     def put_vectors(self, encoder_hash: str, vectors: Mapping[str, bytes]) -> None:
         """Keep embeddings (float32, little endian) by text hash; one that is there stays."""
@@ -139,18 +154,19 @@ class Store:
         Raises:
             StoreError: the query is wrong or would write, or the store is closed.
         """
-        reader = self._borrow_reader()
         try:
-            cursor = reader.execute(sql, params)
-            names = [column[0] for column in cursor.description or ()]
-            return [dict(zip(names, row, strict=True)) for row in cursor]
-        except sqlite3.Error as error:
-            query = " ".join(sql.split())[:80]
-            raise StoreError(f"{explain(self.path, error)} (query: {query})") from error
-        finally:
-            self._readers.append(reader)
-            if self._inbox.closed:
-                self._close_readers()
+            reader = self._borrow_reader()
+            try:
+                return read_rows(reader, self.path, sql, params)
+            finally:
+                self._readers.append(reader)
+                if self._inbox.closed:
+                    self._close_readers()
+        except StoreError:
+            if not self._inbox.closed and file_ids(self.path) != self._file_ids:
+                # Not the query's fault: the writer saves what it can, and says what happened.
+                self._submit([])
+            raise
 
     async def fetch_async(
         self, sql: str, params: Sequence[Any] | Mapping[str, Any] = ()
@@ -162,11 +178,7 @@ class Store:
 
     def vectors(self, encoder_hash: str, text_hashes: Iterable[str]) -> dict[str, bytes]:
         """The stored embeddings among ``text_hashes``: float32, little endian, by text hash."""
-        rows = self.fetch(
-            "select text_hash, vector from embeddings where encoder_hash = ?"
-            " and text_hash in (select value from json_each(?))",
-            (encoder_hash, json.dumps(list(text_hashes))),
-        )
+        rows = self.fetch(VECTORS, (encoder_hash, json.dumps(list(text_hashes))))
         return {row["text_hash"]: row["vector"] for row in rows}
 
     def close(self) -> None:
@@ -196,7 +208,7 @@ class Store:
             while True:
                 self._readers.pop().close()
 
-    def _prepare(self, rows: Sequence[Write]) -> "_Batch":
+    def _prepare(self, rows: Sequence[Write]) -> "list[_Step]":
         """Check and render a batch in the submitter's thread; neighbors alike share a statement."""
         steps: list[_Step] = []
         for row in rows:
@@ -204,22 +216,22 @@ class Store:
             table = self._tables.get(name)
             if table is None:
                 raise StoreError(f"{self.path}: no table {name!r}")
-            if isinstance(row, Delete):
-                steps.append(_Step(name, table.delete(row), [plain_values(name, row.where)]))
+            if isinstance(row, Row):
+                statement, values = table.upsert(row.values), plain_values(name, row.values)
+                if steps and steps[-1].statement is statement:
+                    steps[-1].rows.append(values)
+                else:
+                    steps.append(_Step(name, statement, [values], is_upsert=True))
                 continue
-            values = plain_values(name, row.values)
             if isinstance(row, Insert):
-                steps.append(_Step(name, table.insert(row.values), [values]))
-                continue
-            if isinstance(row, Change):
-                steps.append(_Step(name, table.change(row), [values + plain_values(name, row.key)]))
-                continue
-            statement = table.upsert(row.values)
-            if steps and steps[-1].statement is statement:
-                steps[-1].rows.append(values)
+                statement, values = table.insert(row.values), plain_values(name, row.values)
+            elif isinstance(row, Change):
+                statement = table.change(row)
+                values = plain_values(name, row.values) + plain_values(name, row.key)
             else:
-                steps.append(_Step(name, statement, [values]))
-        return _Batch(steps, Future())
+                statement, values = table.delete(row), plain_values(name, row.where)
+            steps.append(_Step(name, statement, [values], must_change=not isinstance(row, Delete)))
+        return steps
 
     def _run(self) -> None:
         while batches := self._inbox.take():
@@ -227,27 +239,23 @@ class Store:
                 outcomes = self._commit(batches)
             else:
                 outcomes = [self._fatal] * len(batches)
-            for batch, refusal in zip(batches, outcomes, strict=True):
-                if refusal is None:
-                    batch.done.set_result(None)
-                else:
-                    batch.done.set_exception(StoreError(refusal))
+            _acknowledge(batches, outcomes)
 
     def _commit(self, batches: "list[_Batch]") -> list[str | None]:
         """One transaction for all; the reason of refusal of each, None when committed."""
         try:
-            # A savepoint costs as much as many rows (the full-text index is flushed at each), and
-            # a refused batch is rare: all at once first, and again one by one when one is refused.
+            # A refused batch is rare: all together first, and again one by one when one is refused.
             outcomes: list[str | None] = [None] * len(batches)
             try:
-                self._connection.execute("begin immediate")
-                for batch in batches:
-                    self._apply(batch)
+                self._together(batches)
             except _RefusedError:
                 self._connection.execute("rollback")
-                self._connection.execute("begin immediate")
-                outcomes = [self._try(batch) for batch in batches]
-            self._connection.execute("commit")
+                outcomes = self._one_by_one(batches)
+            # SQLite goes on writing into a file that has no name any more.
+            if file_ids(self.path) != self._file_ids:
+                self._fatal = rescue(self.path, self._connection)
+                outcomes = [self._fatal] * len(batches)
+            return outcomes
         # Whatever went wrong: a submitter must hear of it, or it would wait for ever.
         except Exception as error:
             with suppress(sqlite3.Error):
@@ -257,6 +265,24 @@ class Store:
             if primary_code(error) not in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
                 self._fatal = refusal
             return [refusal] * len(batches)
+
+    def _together(self, batches: "list[_Batch]") -> None:
+        """Commit all batches, rows of one table side by side; raises when one is refused."""
+        self._connection.execute("begin immediate")
+        # A row may come to stand before the one it refers to; what counts is the whole.
+        self._connection.execute("pragma defer_foreign_keys = on")
+        self._apply(_side_by_side(step for batch in batches for step in batch.steps))
+        self._index_turns(batches)
+        try:
+            self._connection.execute("commit")
+        except sqlite3.IntegrityError as error:
+            raise _RefusedError(str(error)) from error
+
+    def _one_by_one(self, batches: "list[_Batch]") -> list[str | None]:
+        self._connection.execute("begin immediate")
+        outcomes = [self._try(batch) for batch in batches]
+        self._index_turns(batches)
+        self._connection.execute("commit")
         return outcomes
 
     def _try(self, batch: "_Batch") -> str | None:
@@ -264,35 +290,27 @@ class Store:
         self._connection.execute("savepoint batch")
         refusal = None
         try:
-            self._apply(batch)
+            self._apply(batch.steps)
         except _RefusedError as error:
             self._connection.execute("rollback to batch")
             refusal = str(error)
         self._connection.execute("release batch")
         return refusal
 
-    def _apply(self, batch: "_Batch") -> None:
-        for table, statement, rows in batch.steps:
+    def _apply(self, steps: "Iterable[_Step]") -> None:
+        for step in steps:
             try:
-                if isinstance(statement, Upsert):
-                    self._upsert(statement, rows)
-                elif self._connection.execute(
-                    statement, rows[0]
-                ).rowcount == 0 and not statement.startswith("delete"):
-                    raise _RefusedError(f"{self.path}: no row with this key to change ({table})")
+                changed = self._connection.executemany(step.statement, step.rows).rowcount
             except (sqlite3.Error, OverflowError, UnicodeError) as error:
                 if primary_code(error) in FATAL or not self._connection.in_transaction:
                     raise
-                raise _RefusedError(f"{explain(self.path, error)} (table {table})") from error
+                raise _RefusedError(f"{explain(self.path, error)} (table {step.table})") from error
+            if step.must_change and changed == 0:
+                raise _RefusedError(f"{self.path}: no row with this key to change ({step.table})")
 
-    def _upsert(self, statement: Upsert, rows: list[list[Any]]) -> None:
-        # Many rows a statement where there are many: the full-text index is flushed at each one.
-        done = 0
-        for size in _ROWS_AT_ONCE:
-            sql = statement.sql(size)
-            while len(rows) - done >= size:
-                self._connection.execute(sql, list(chain.from_iterable(rows[done : done + size])))
-                done += size
+    def _index_turns(self, batches: "list[_Batch]") -> None:
+        if any(step.table == "turns" for batch in batches for step in batch.steps):
+            self._connection.execute(_INDEX_TURNS)
 
 
 class _RefusedError(Exception):
@@ -300,14 +318,37 @@ class _RefusedError(Exception):
 
 
 class _Step(NamedTuple):
+    """One statement and the rows it is run with."""
+
     table: str
-    statement: Upsert | str
+    statement: str
     rows: list[list[Any]]
+    is_upsert: bool = False
+    must_change: bool = False
+
+
+def _side_by_side(steps: Iterable[_Step]) -> list[_Step]:
+    """The same writes in fewer steps; those to one table keep their order."""
+    merged: list[_Step] = []
+    last: dict[str, _Step] = {}
+    """The step of each table that further rows may join."""
+    for step in steps:
+        if not step.is_upsert:
+            # What a change or a delete does may depend on any row before it.
+            last.clear()
+            merged.append(step)
+        elif (open_step := last.get(step.table)) and open_step.statement is step.statement:
+            open_step.rows.extend(step.rows)
+        else:
+            # A copy of the list: a batch that has to be tried alone keeps its own rows.
+            last[step.table] = step._replace(rows=list(step.rows))
+            merged.append(last[step.table])
+    return merged
 
 
 class _Batch(NamedTuple):
     steps: list[_Step]
-    done: "Future[None]"
+    committed: "asyncio.Future[None] | Future[None]"
 
 
 class _Inbox:
@@ -352,6 +393,33 @@ class _Inbox:
             was_open, self.closed = not self.closed, True
             self._changed.notify()
         return was_open
+
+
+def _acknowledge(batches: Sequence[_Batch], refusals: Sequence[str | None]) -> None:
+    """Tell every submitter; a loop is woken once for all of its batches, which is what it costs."""
+    by_loop: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Future[None], str | None]]] = {}
+    for batch, refusal in zip(batches, refusals, strict=True):
+        if isinstance(batch.committed, Future):
+            _settle([(batch.committed, refusal)])
+        else:
+            by_loop.setdefault(batch.committed.get_loop(), []).append((batch.committed, refusal))
+    for loop, outcomes in by_loop.items():
+        # The loop may be gone by now; then nobody waits.
+        with suppress(RuntimeError):
+            loop.call_soon_threadsafe(_settle, outcomes)
+
+
+def _settle(
+    outcomes: "Iterable[tuple[asyncio.Future[None] | Future[None], str | None]]",
+) -> None:
+    for future, refusal in outcomes:
+        # One whose task was cancelled is done already; its batch was written all the same.
+        if future.done():
+            continue
+        if refusal is None:
+            future.set_result(None)
+        else:
+            future.set_exception(StoreError(refusal))
 
 
 def _wake(loop: asyncio.AbstractEventLoop, future: "asyncio.Future[None]") -> None:

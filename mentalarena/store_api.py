@@ -13,6 +13,16 @@ from mentalarena.rows import Write
 Params = Sequence[Any] | Mapping[str, Any]
 
 
+class ReadableStore(Protocol):
+    """Any open store, whether or not it may be written."""
+
+    path: Path
+
+    def fetch(self, sql: str, params: Params = ()) -> list[dict[str, Any]]:
+        """Rows of one query."""
+        ...
+
+
 class EpisodeStore(Protocol):
     """The part of :class:`mentalarena.store.Store` that episodes use; see there."""
 

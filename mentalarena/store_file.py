@@ -6,6 +6,7 @@ nobody what to do. ``mentalarena/store.py`` is the only user.
 
 import os
 import sqlite3
+from itertools import count
 from pathlib import Path
 from typing import Final
 
@@ -63,15 +64,15 @@ def open_writer(path: Path) -> sqlite3.Connection:
     return connection
 
 
-def open_reader(path: Path) -> sqlite3.Connection:
-    """A connection to an open store that cannot write.
+def open_reader(path: Path, *, immutable: bool = False) -> sqlite3.Connection:
+    """A connection to an open store that cannot write; ``immutable`` when nobody can.
 
     Raises:
         StoreError: the file cannot be opened any more.
     """
     try:
         return sqlite3.connect(
-            f"{path.absolute().as_uri()}?mode=ro",
+            f"{path.absolute().as_uri()}?mode=ro" + ("&immutable=1" if immutable else ""),
             uri=True,
             timeout=_BUSY_SECONDS,
             isolation_level=None,
@@ -119,12 +120,41 @@ def _migrate(path: Path, connection: sqlite3.Connection) -> None:
     connection.execute("pragma synchronous = full")
     # Keys are hashes, so rows land all over the trees: hold more pages, fold the log less often.
     connection.execute("pragma cache_size = -65536")
-    connection.execute("pragma wal_autocheckpoint = 4000")
+    connection.execute("pragma wal_autocheckpoint = 16000")
     if applied != known:
         # Taken at once, so that of two processes that open a new file one waits for the other.
         connection.execute("begin immediate")
         migrations.migrations.apply(database)
         connection.execute("commit")
+
+
+def file_ids(path: Path) -> tuple[tuple[int, int] | None, ...]:
+    """What the names of the store and of its log lead to: device and inode, None for nothing."""
+    return tuple(_file_id(name) for name in (f"{path}", f"{path}-wal"))
+
+
+def _file_id(name: str) -> tuple[int, int] | None:
+    try:
+        found = os.stat(name)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def rescue(path: Path, connection: sqlite3.Connection) -> str:
+    """Copy a store whose file was taken away: what is open lives on, but only until it is closed.
+
+    Returns:
+        One line: what happened, where the copy is, and the way out.
+    """
+    copies = (Path(f"{path}.rescued{number or ''}") for number in count())
+    copy = next(name for name in copies if not name.exists())
+    happened = f"{path} was deleted, moved or replaced while it was in use"
+    try:
+        connection.execute("vacuum into ?", (str(copy),))
+    except sqlite3.Error as error:
+        return f"{happened}, and what it held could not be copied to {copy}: {error}"
+    return f"{happened}: all it held is in {copy}, move that to {path} and run the same command"
 
 
 def primary_code(error: Exception) -> int:

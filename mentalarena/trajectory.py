@@ -8,7 +8,7 @@ from typing import Any
 
 from mentalarena.case import COMPONENTS
 from mentalarena.errors import StoreError
-from mentalarena.store import Store
+from mentalarena.store_api import ReadableStore
 
 _ORDER = {
     "turns": "idx",
@@ -38,7 +38,7 @@ VOLATILE = (
 """Keys that differ between two equal episodes: ids and times."""
 
 
-def last_episode(store: Store) -> str:
+def last_episode(store: ReadableStore) -> str:
     """Id of the episode that was started last.
 
     Raises:
@@ -50,7 +50,7 @@ def last_episode(store: Store) -> str:
     return str(rows[0]["id"])
 
 
-def find_episode(store: Store, prefix: str) -> str:
+def find_episode(store: ReadableStore, prefix: str) -> str:
     """The id of the one episode that begins with ``prefix``.
 
     Raises:
@@ -68,7 +68,7 @@ def find_episode(store: Store, prefix: str) -> str:
     raise StoreError(f"{prefix!r} fits several episodes: {found}")
 
 
-def read_trajectory(store: Store, episode_id: str) -> dict[str, Any]:
+def read_trajectory(store: ReadableStore, episode_id: str) -> dict[str, Any]:
     """Everything the store holds of one episode, as plain JSON values.
 
     Keys: ``episode``, ``run``, ``case``, and one list per table, each in a fixed order.

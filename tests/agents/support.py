@@ -21,7 +21,7 @@ from agents.seats import (
 )
 from mentalarena.case import Case, Clause, CognitiveModel, Component, Demographics, Principle
 from mentalarena.errors import ReplayError
-from mentalarena.journal import Call
+from mentalarena.journal import Call, Messages
 from mentalarena.provider import Reply
 
 
@@ -32,7 +32,7 @@ class MemoryJournal:
     calls: dict[str, Call] = field(default_factory=dict)
     templates: dict[str, tuple[str, str]] = field(default_factory=dict)
 
-    async def find(self, key: str, prompt_hash: str) -> Call | None:
+    async def find(self, key: str, prompt_hash: str, messages: Messages = ()) -> Call | None:
         call = self.calls.get(key)
         if call is not None and call.prompt_hash != prompt_hash:
             raise ReplayError("another prompt")

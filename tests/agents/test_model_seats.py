@@ -1,13 +1,15 @@
 """The four model seats against a server that speaks the protocol, in both answer modes."""
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 
 from agents import registry
 from agents.ask import Ask
-from agents.judge import ModelJudge, heard, render_score
+from agents.excerpts import digest
+from agents.judge import ModelJudge, render_score
 from agents.manager import ModelManager, render_principle, render_probe
 from agents.patient import (
     ModelPatient,
@@ -19,10 +21,12 @@ from agents.patient import (
 )
 from agents.prompting import (
     NAMES,
+    Prompt,
     attempts_text,
     formulation_text,
     read_text,
     render,
+    styles_text,
     template,
     template_hashes,
     transcript,
@@ -58,6 +62,7 @@ from tests.agents.support import (
     CASE,
     CHOOSE_VIEW,
     CONFIRM_VIEW,
+    EARLIER,
     FORMULATION,
     JUDGE_VIEW,
     LINES,
@@ -415,6 +420,7 @@ def all_prompts() -> list:
         render_formulate(PROBE_VIEW),
         render_diagnose(THERAPIST_VIEW),
         render_propose(PLAN_VIEW),
+        render_propose(replace(PLAN_VIEW, kind="medication")),
         render_principle(MANAGER_VIEW),
         render_probe(CHOOSE_VIEW),
         render_score(JUDGE_VIEW),
@@ -428,7 +434,7 @@ def test_every_prompt_file_is_rendered_and_no_placeholder_is_left() -> None:
     }
     for prompt in prompts:
         assert "$" not in prompt.system + prompt.user
-    assert len(set(template_hashes().values())) == 17
+    assert len(set(template_hashes().values())) == 18
 
 
 def test_therapist_and_judge_never_see_the_record() -> None:
@@ -444,14 +450,47 @@ def test_the_patient_is_not_told_its_reference_diagnosis() -> None:
     assert "SECRETLABEL" not in prompt.system + prompt.user
 
 
-def test_prefixes_only_grow() -> None:
-    more = (*LINES, Line("therapist", "And then?"), Line("patient", "I left."))
+MORE = (*LINES, Line("therapist", "And then?"), Line("patient", "I left."))
+
+
+@pytest.mark.parametrize("view", [THERAPIST_VIEW, PROBE_VIEW])
+@pytest.mark.parametrize("render_view", [render_ask, render_formulate, render_diagnose])
+def test_a_longer_dialogue_only_adds_to_the_prompt(
+    view: TherapistView, render_view: Callable[[TherapistView], Prompt]
+) -> None:
+    before, after = (render_view(replace(view, lines=lines)).messages() for lines in (LINES, MORE))
+    assert before[0] == after[0]
+    assert before[1]["content"].startswith(transcript(LINES) + "\n\n")
+    assert after[1]["content"].startswith(transcript(MORE) + "\n\n")
+
+
+def test_a_longer_dialogue_only_adds_to_the_patients_prompt() -> None:
     before, after = (
-        render_ask(TherapistView(lines, "", None, 3)).messages() for lines in (LINES, more)
+        render_speak(replace(PATIENT_VIEW, lines=lines)).messages() for lines in (LINES, MORE)
     )
     assert before[0] == after[0]
-    assert after[1]["content"].startswith(transcript(LINES))
-    assert before[1]["content"].startswith(transcript(LINES))
+    assert after[1]["content"].startswith(transcript(MORE) + "\n\n")
+    assert before[1]["content"].startswith(transcript(LINES) + "\n\n")
+
+
+def test_a_further_plan_only_adds_to_the_prompts() -> None:
+    tried = (*EARLIER, Attempt("treatment", "Light therapy", "No.", 2.0))
+    begun = attempts_text(EARLIER, "treatment")
+    before, after = (
+        render_propose(replace(PLAN_VIEW, earlier=earlier)).user for earlier in (EARLIER, tried)
+    )
+    assert before.partition(begun)[0] == after.partition(begun)[0] != after
+    assert f"{begun}\n- Light therapy" in after
+    scored, next_scored = (
+        render_score(replace(JUDGE_VIEW, name=name)).messages() for name in ("One", "Two")
+    )
+    assert scored[0] == next_scored[0]
+    start = transcript(digest(JUDGE_VIEW.lines))
+    assert scored[1]["content"].startswith(start)
+    assert next_scored[1]["content"].startswith(start)
+
+
+def test_what_a_seat_is_told_first_is_the_same_whatever_it_is_asked() -> None:
     systems = {
         render_formulate(THERAPIST_VIEW).system,
         render_diagnose(THERAPIST_VIEW).system,
@@ -479,32 +518,22 @@ def test_a_small_model_gets_the_dialogue_as_a_chat_with_a_cue_at_its_end() -> No
     assert again[:3] == sent[:3]
 
 
-def test_the_judge_reads_the_patient_and_the_questions_behind_short_answers() -> None:
-    long = "I was in the kitchen and could not move for what felt like an hour."
-    lines = (
-        Line("patient", long),
-        Line("therapist", "That is hard. Were you alone?"),
-        Line("patient", "Yes."),
-        Line("therapist", "And then? What did you do?"),
-        Line("patient", long),
-        Line("therapist", "I see."),
-    )
-    assert heard(lines) == (
-        lines[0],
-        Line("therapist", "Were you alone?"),
-        lines[2],
-        lines[4],
-    )
-
-
-def test_plans_of_the_other_kind_are_named_only() -> None:
+def test_of_the_other_kind_only_the_plan_that_stays_is_named() -> None:
     tried = (
         Attempt("treatment", "Light therapy", "It did nothing.", 4.0),
+        Attempt("treatment", "Sleep restriction", "It helped.", 7.0),
+        Attempt("treatment", "Group therapy", "No.", None),
         Attempt("medication", "An SSRI", "I felt sick.", None),
     )
-    assert attempts_text(tried, kind="medication", scores=True) == (
-        "- Light therapy (score 4.0 of 10)\n- An SSRI: I felt sick."
+    assert attempts_text(tried, "medication") == (
+        "- Sleep restriction (score 7.0 of 10)\n- An SSRI: I felt sick."
     )
+    assert attempts_text(tried[2:3], "medication") == "(none)"
+    view = replace(TRIAL_VIEW, kind="medication", earlier=tried)
+    told = render_respond(view).user
+    assert "Plans suggested before: Sleep restriction; An SSRI\n" in told
+    assert "7.0" not in told
+    assert "I felt sick" not in told
 
 
 async def test_a_stuck_answer_is_asked_again_once_recorded_and_kept() -> None:
@@ -529,6 +558,23 @@ async def test_an_instruction_read_back_is_no_plan() -> None:
     assert "repeats the instruction" in scripted.asked[1][1]["content"]
 
 
+def test_a_probe_is_shown_the_notes_on_what_it_is_about_and_nothing_else() -> None:
+    both = Formulation.model_validate(
+        {"emotions": {"statement": "ashamed"}, "behaviors": {"statement": "hides"}}
+    )
+    view = replace(PROBE_VIEW, formulation=both)
+    for component, notes in (
+        (Component.EMOTIONS, "- emotions: ashamed"),
+        (Component.CORE_BELIEFS, "(none yet)"),
+    ):
+        guidance = guidance_text("topic", component, "revisit")
+        told = render_ask(replace(view, guidance=guidance)).user
+        assert f"Your notes on that:\n{notes}\n\n" in told
+        assert "hides" not in told
+    assert "- behaviors: hides" in render_ask(replace(view, guidance="Slow down.")).user
+    assert "- behaviors: hides" in render_ask(replace(view, guidance="")).user
+
+
 def test_guidance_is_in_the_probe_and_not_in_the_formulation() -> None:
     assert PROBE_VIEW.guidance in render_ask(PROBE_VIEW).user
     assert PROBE_VIEW.guidance not in render_formulate(PROBE_VIEW).user
@@ -551,7 +597,7 @@ def test_a_stored_template_renders_the_same_prompt() -> None:
 
 
 def test_styles_cover_all_six() -> None:
-    assert set(styles()) == set(Style)
+    assert set(styles(styles_text())) == set(Style)
     assert read_text("patient.styles.md")
 
 
