@@ -93,6 +93,15 @@ def _people() -> Check:
     return Check("people", "ok", f"{counts}, {len(principles())} behavior principles")
 
 
+def _client() -> Check:
+    from mentalarena.fast_client import difference
+
+    found = difference()
+    if found is None:
+        return Check("OpenAI client", "ok", "fast: same requests and answers as langchain-openai's")
+    return Check("OpenAI client", "absent", f"plain and slower: {found}")
+
+
 def _local_model() -> Check:
     from mentalarena.models import ModelSpec, check_model
 
@@ -131,6 +140,7 @@ CHECKS: tuple[Callable[[], Check], ...] = (
     _people,
     _encoder,
     _thresholds,
+    _client,
     _local_model,
     _extra("LoRA adapters", "peft", "train"),
     _extra("LangGraph Studio", "langgraph_cli", "studio"),

@@ -223,15 +223,15 @@ def chat_model(
         url, key, name = server.url, server.key, MODEL_NAME
     else:
         key = api_key(base_url)
-    from langchain_openai import ChatOpenAI
-    from openai import DefaultAsyncHttpxClient
     from pydantic import SecretStr
+
+    from mentalarena.fast_client import client_class, http_client
 
     # Compatible servers know max_tokens; OpenAI's newer models accept only its successor.
     limit = {"max_completion_tokens": max_tokens}
     if url != OPENAI_URL:
         limit = {"max_tokens": max_tokens}
-    return ChatOpenAI(
+    return client_class()(
         model=name,
         base_url=url,
         api_key=SecretStr(key),
@@ -243,7 +243,5 @@ def chat_model(
         use_responses_api=False,
         # The package's shared client would be reused by the next event loop and fail there; a
         # proxy from the environment must not stand between us and our own loopback server.
-        http_async_client=DefaultAsyncHttpxClient(
-            base_url=url, timeout=timeout, trust_env=spec.provider != "local"
-        ),
+        http_async_client=http_client(url, timeout, trust_env=spec.provider != "local"),
     )

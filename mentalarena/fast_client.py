@@ -1,0 +1,292 @@
+"""``ChatOpenAI`` without the work that costs most of its time: same requests, same answers.
+
+Why: the OpenAI SDK rewrites every message and JSON schema recursively before it sends them, builds
+typed objects from the answer which langchain-openai takes apart again, and its connection pool
+looks at all its connections for each request. :class:`FastChatOpenAI` posts the body that
+langchain-openai made as it is and reads the answer as plain JSON; :class:`PooledTransport` divides
+the connections. ``benchmarks/client.py`` measures both; docs/seats.md has figures.
+
+It replaces a method of langchain-openai, so it proves itself: :func:`difference` lets both clients
+answer canned responses, once a process. When they differ, :func:`client_class` warns and gives the
+plain client. ``mentalarena doctor`` says which one is in use.
+"""
+
+import asyncio
+import json
+import warnings
+from collections.abc import AsyncGenerator, AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+from typing import Any
+from urllib.request import getproxies
+
+import httpx2
+import openai
+from langchain_core.callbacks import AsyncCallbackManagerForLLMRun
+from langchain_core.messages import BaseMessage, HumanMessage, SystemMessage
+from langchain_core.outputs import ChatResult
+from langchain_openai import ChatOpenAI
+from langchain_openai.chat_models import base
+from openai import DefaultAsyncHttpxClient
+from openai.types.chat import ChatCompletion
+from pydantic import SecretStr
+
+ROOM = 8
+"""Requests in flight in one pool of connections before the next pool is used."""
+IDLE_SECONDS = 5.0
+"""How long a connection that nobody uses is kept; servers that close theirs sooner are rare."""
+_KNOWN = frozenset(
+    ("model", "messages", "stream", "temperature", "seed", "response_format", "extra_body")
+)
+
+
+class FastChatOpenAI(ChatOpenAI):
+    """``ChatOpenAI`` whose asynchronous chat completions skip the SDK's typed layers.
+
+    Anything that the seats do not send (tools, streams, a pydantic class as response format, the
+    Responses API) takes the inherited way.
+    """
+
+    async def _agenerate(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> ChatResult:
+        body = self._get_request_payload(messages, stop=stop, **kwargs)
+        schema = body.get("response_format")
+        if (
+            not body.keys() <= _KNOWN
+            or body["stream"]
+            or self.include_response_headers
+            or not (schema is None or isinstance(schema, dict))
+        ):
+            return await super()._agenerate(messages, stop, run_manager, **kwargs)
+        body.update(body.pop("extra_body", None) or {})
+        try:
+            answer = await self.root_async_client.post(
+                "/chat/completions", body=body, cast_to=object
+            )
+        except openai.BadRequestError as error:
+            base._handle_openai_bad_request(error)
+            raise
+        except openai.APIError as error:
+            base._handle_openai_api_error(error)
+            raise
+        # The SDK gives bad JSON as text, and this refuses what is no chat completion.
+        result = self._create_chat_result(answer)
+        choice = answer["choices"][0]
+        if schema is not None and choice.get("finish_reason") == "length":
+            raise openai.LengthFinishReasonError(completion=ChatCompletion.construct(**answer))
+        if schema is not None and choice.get("finish_reason") == "content_filter":
+            raise openai.ContentFilterFinishReasonError()
+        result.generations[0].message.additional_kwargs["refusal"] = choice["message"].get(
+            "refusal"
+        )
+        return result
+
+
+class _Pool:
+    """Some of the connections, and how many requests they are busy with."""
+
+    def __init__(self, settings: dict[str, Any]) -> None:
+        self.transport = httpx2.AsyncHTTPTransport(**settings)
+        self.busy = 0
+
+
+class _Body(httpx2.AsyncByteStream):
+    """The body of an answer; its pool has room again when it is closed."""
+
+    def __init__(self, stream: httpx2.AsyncByteStream, pool: _Pool) -> None:
+        self._stream = stream
+        self._pool = pool
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        async for part in self._stream:
+            yield part
+
+    async def aclose(self) -> None:
+        self._pool.busy -= 1
+        await self._stream.aclose()
+
+
+class PooledTransport(httpx2.AsyncBaseTransport):
+    """HTTP over as many small pools as the requests in flight need; closed with its event loop.
+
+    One pool costs time in proportion to its connections, for each request. The first pool with
+    room is taken, so that few requests in flight keep few connections open and reuse them.
+    """
+
+    def __init__(self) -> None:
+        self._settings = {
+            "verify": httpx2.create_ssl_context(),
+            "limits": httpx2.Limits(
+                # Who calls bounds the requests in flight; a bound here would be a hidden queue.
+                max_connections=None,
+                max_keepalive_connections=None,
+                keepalive_expiry=IDLE_SECONDS,
+            ),
+        }
+        self._pools: list[_Pool] = []
+        self._closer: AsyncGenerator[None, None] | None = None
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        """Send one request through the first pool with room."""
+        if self._closer is None:
+            # An event loop ends the generators that are still open in it before it closes.
+            self._closer = self._close_with_loop()
+            await anext(self._closer)
+        pool = next((pool for pool in self._pools if pool.busy < ROOM), None)
+        if pool is None:
+            pool = _Pool(self._settings)
+            self._pools.append(pool)
+        pool.busy += 1
+        try:
+            response = await pool.transport.handle_async_request(request)
+        except BaseException:
+            pool.busy -= 1
+            raise
+        assert isinstance(response.stream, httpx2.AsyncByteStream)
+        response.stream = _Body(response.stream, pool)
+        return response
+
+    async def aclose(self) -> None:
+        """Close every connection."""
+        pools, self._pools = self._pools, []
+        for pool in pools:
+            await pool.transport.aclose()
+
+    async def _close_with_loop(self) -> AsyncGenerator[None, None]:
+        try:
+            yield
+        finally:
+            await self.aclose()
+
+
+def http_client(url: str, timeout: float, *, trust_env: bool) -> httpx2.AsyncClient:
+    """The HTTP client of one chat model in one event loop.
+
+    Args:
+        url: Base address of the server.
+        timeout: Seconds of silence after which a request is given up.
+        trust_env: Whether proxies of the environment are used.
+    """
+    # With a transport of our own the proxies of the environment would be passed over.
+    proxied = trust_env and not getproxies().keys().isdisjoint(("http", "https", "all"))
+    return DefaultAsyncHttpxClient(
+        base_url=url,
+        timeout=timeout,
+        trust_env=trust_env,
+        transport=None if proxied else PooledTransport(),
+    )
+
+
+@lru_cache(maxsize=1)
+def client_class() -> type[ChatOpenAI]:
+    """The fast client, or the plain one with a warning when the fast one does not do the same."""
+    found = difference()
+    if found is None:
+        return FastChatOpenAI
+    warnings.warn(
+        f"model calls take the plain, slower OpenAI client: {found} (install the versions of "
+        "constraints.txt to get the fast one)",
+        RuntimeWarning,
+        stacklevel=2,
+    )
+    return ChatOpenAI
+
+
+def difference() -> str | None:
+    """How the fast client differs from the plain one on canned responses, or None.
+
+    No connection is opened. It runs in a thread and event loop of its own, so that it may be called
+    from anywhere.
+    """
+    with ThreadPoolExecutor(max_workers=1) as thread:
+        return thread.submit(asyncio.run, _difference()).result()
+
+
+_FORMAT = {
+    "type": "json_schema",
+    "json_schema": {
+        "name": "Score",
+        "strict": True,
+        "schema": {"type": "object", "properties": {"score": {"type": "integer"}}},
+    },
+}
+_USAGE = {"prompt_tokens": 5, "completion_tokens": 2, "total_tokens": 7}
+
+
+def _answer(finish_reason: str = "stop", **message: Any) -> dict[str, Any]:
+    said = {"role": "assistant", "content": '{"score": 3}', **message}
+    choice = {"index": 0, "message": said, "finish_reason": finish_reason}
+    return {
+        "id": "chatcmpl-1",
+        "object": "chat.completion",
+        "created": 1,
+        "model": "named-by-server",
+        "choices": [choice],
+        "usage": _USAGE,
+    }
+
+
+_CANNED: dict[str, tuple[int, Any]] = {
+    "an answer": (200, _answer()),
+    "a refusal": (200, _answer(content=None, refusal="I cannot.")),
+    "a truncated answer": (200, _answer("length")),
+    "a filtered answer": (200, _answer("content_filter", content="")),
+    "no choices": (200, {"object": "error", "message": "overloaded"}),
+    "a refused request": (400, {"error": {"message": "no such option"}}),
+    "a rate limit": (429, {"error": {"message": "slow down"}}),
+}
+
+
+async def _difference() -> str | None:
+    for what, (status, answer) in _CANNED.items():
+        for options in ({"seed": 1}, {"seed": 1, "response_format": _FORMAT}):
+            plain = await _outcome(ChatOpenAI, status, answer, options)
+            fast = await _outcome(FastChatOpenAI, status, answer, options)
+            if fast != plain:
+                return f"with {what} the fast client gave {fast!r:.200}, the plain {plain!r:.200}"
+    return None
+
+
+async def _outcome(
+    client: type[ChatOpenAI], status: int, answer: Any, options: dict[str, Any]
+) -> tuple[Any, ...]:
+    """What a client sent, and what it made of the response."""
+    sent: list[tuple[str, str | None, Any]] = []
+
+    def respond(request: httpx2.Request) -> httpx2.Response:
+        key = request.headers.get("authorization")
+        sent.append((f"{request.method} {request.url}", key, json.loads(request.content)))
+        return httpx2.Response(status, json=answer, headers={"retry-after": "1"})
+
+    async with httpx2.AsyncClient(transport=httpx2.MockTransport(respond)) as http:
+        model = client(
+            model="m",
+            base_url="http://localhost/v1",
+            api_key=SecretStr("k"),
+            temperature=0.5,
+            extra_body={"max_tokens": 9},
+            max_retries=0,
+            use_responses_api=False,
+            http_async_client=http,
+        )
+        try:
+            result = await model._agenerate([SystemMessage("s"), HumanMessage("u")], **options)
+        except Exception as error:
+            # A body that is no answer is refused by both, in words of their own.
+            sdk = isinstance(error, openai.OpenAIError)
+            return (*sent, type(error).__name__ if sdk else "not a chat completion")
+    message = result.generations[0].message
+    output = result.llm_output or {}
+    return (
+        *sent,
+        message.text,
+        message.additional_kwargs.get("refusal"),
+        getattr(message, "usage_metadata", None),
+        (result.generations[0].generation_info or {}).get("finish_reason"),
+        output.get("model_name"),
+    )

@@ -1,0 +1,305 @@
+"""The fast OpenAI client: what it sends, what it makes of answers, and when it steps aside."""
+
+import asyncio
+import gc
+import subprocess
+import sys
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import openai
+import pytest
+from langchain_core.messages import AIMessage
+from langchain_openai import ChatOpenAI
+from pydantic import BaseModel
+
+from benchmarks.mock_server import MockServer
+from mentalarena import doctor, fast_client, retries
+from mentalarena.errors import ProviderError
+from mentalarena.fast_client import FastChatOpenAI, PooledTransport, client_class, http_client
+from mentalarena.models import ModelSpec, chat_model
+from mentalarena.provider import ModelClient
+from tests.mentalarena.test_models import KEY, MESSAGES, SCHEMA, client, free_port
+
+FORMAT = {"type": "json_schema", "json_schema": SCHEMA}
+HISTORY = [
+    MESSAGES[0],
+    *({"role": ("user", "assistant")[n % 2], "content": f"Naïve “turn” {n}\n"} for n in range(19)),
+]
+PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
+
+
+@pytest.fixture(autouse=True)
+def _fresh(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL", "OPENAI_API_BASE", *PROXIES):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    client_class.cache_clear()
+    yield
+    client_class.cache_clear()
+
+
+async def outcome(server: MockServer, plain: bool, messages: Any, **options: Any) -> Any:
+    """The body that the server saw, and the answer or the error."""
+    built = chat_model(ModelSpec.parse("openai:mock"), base_url=server.base_url, max_tokens=64)
+    assert isinstance(built, FastChatOpenAI)
+    if plain:
+        fields = ("model_name", "temperature", "extra_body", "max_retries", "http_async_client")
+        built = ChatOpenAI(
+            **{name: getattr(built, name) for name in fields},
+            base_url=server.base_url,
+            api_key=built.openai_api_key,
+        )
+    before = len(server.requests)
+    try:
+        message = await built.ainvoke(messages, **options)
+    except (openai.OpenAIError, KeyError, TypeError, ValueError) as error:
+        message = error
+    (seen,) = server.requests[before:]
+    return seen.body, message
+
+
+@pytest.mark.parametrize("messages", [MESSAGES, HISTORY], ids=["two", "twenty"])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"seed": 3},
+        {"response_format": FORMAT, "seed": 3},
+        {"extra_body": {"max_tokens": 2}},
+        {"extra_body": {"max_tokens": 64, "grammar": "root ::= [a-z]"}},
+        {"stop": ["\n"]},
+        {"top_p": 0.5},
+    ],
+    ids=str,
+)
+async def test_it_sends_and_answers_what_the_plain_client_does(
+    messages: Any, options: dict[str, Any]
+) -> None:
+    with MockServer() as server:
+        body, plain = await outcome(server, True, messages, **options)
+        fast_body, fast = await outcome(server, False, messages, **options)
+    assert fast_body == body
+    assert body["messages"] == messages
+    assert body["max_tokens"] in (2, 64)
+    assert isinstance(plain, AIMessage)
+    assert fast.text == plain.text != ""
+    assert fast.usage_metadata == plain.usage_metadata
+    assert fast.usage_metadata["output_tokens"] > 0
+    assert fast.additional_kwargs["refusal"] is plain.additional_kwargs["refusal"] is None
+    for name in ("model_name", "finish_reason", "model_provider"):
+        assert fast.response_metadata.get(name) == plain.response_metadata.get(name)
+
+
+@pytest.mark.parametrize("schema", [None, FORMAT], ids=["text", "schema"])
+@pytest.mark.parametrize("kind", ["400", "401", "403", "404", "422", "429", "500", "503", "cut"])
+async def test_failures_are_the_same_classes(kind: str, schema: Any) -> None:
+    options = {} if schema is None else {"response_format": schema}
+    with MockServer(fail={kind: 1.0}) as server:
+        _, plain = await outcome(server, True, MESSAGES, **options)
+        _, fast = await outcome(server, False, MESSAGES, **options)
+    assert isinstance(plain, openai.APIError)
+    assert type(fast) is type(plain)
+    assert fast.message == plain.message
+    if isinstance(plain, openai.APIStatusError):
+        assert fast.response.headers.get("retry-after") == plain.response.headers.get("retry-after")
+
+
+async def test_garbage_is_no_answer() -> None:
+    with MockServer(fail={"garbage": 1.0}) as server:
+        for seed in range(8):
+            _, fast = await outcome(server, False, MESSAGES, seed=seed)
+            assert isinstance(fast, KeyError | TypeError | ValueError), seed
+
+
+async def test_truncated_json_keeps_what_was_paid_for() -> None:
+    options = {"response_format": FORMAT, "extra_body": {"max_tokens": 2}}
+    with MockServer(reply_words=400) as server:
+        _, plain = await outcome(server, True, MESSAGES, **options)
+        _, fast = await outcome(server, False, MESSAGES, **options)
+    assert isinstance(plain, openai.LengthFinishReasonError)
+    assert isinstance(fast, openai.LengthFinishReasonError)
+    assert fast.completion.usage == plain.completion.usage
+    assert fast.completion.model == plain.completion.model
+    assert fast.completion.choices[0].message.content == plain.completion.choices[0].message.content
+
+
+async def test_what_the_seats_do_not_send_takes_the_inherited_way(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Score(BaseModel):
+        score: int
+
+    with MockServer() as server:
+        model = chat_model(ModelSpec.parse("openai:mock"), base_url=server.base_url)
+        assert isinstance(model, FastChatOpenAI)
+
+        async def refuse(*_: Any, **__: Any) -> None:
+            raise AssertionError("the short way was taken")
+
+        monkeypatch.setattr(model.root_async_client, "post", refuse)
+        with pytest.raises(AssertionError, match="short way"):
+            await model.ainvoke(MESSAGES)
+        message = await model.ainvoke(MESSAGES, response_format=Score)
+        assert isinstance(message.additional_kwargs["parsed"], Score)
+
+
+async def test_refused_and_hanging_servers_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retries, "RECONNECT_WAIT", 0.01)
+    monkeypatch.setattr(retries, "ATTEMPTS", 1)
+    with pytest.raises(ProviderError, match="nothing answers"):
+        await client(f"http://127.0.0.1:{free_port()}/v1").answer(MESSAGES)
+    with (
+        MockServer(fail={"hang": 1.0}) as server,
+        pytest.raises(ProviderError, match="did not answer in time"),
+    ):
+        await client(server.base_url, timeout=0.3).answer(MESSAGES)
+
+
+async def test_the_key_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    with MockServer(require_key=KEY) as server:
+        assert (await client(server.base_url).answer(MESSAGES, SCHEMA)).text
+
+
+# --- the check -----------------------------------------------------------------------------------
+
+
+def test_the_pinned_versions_pass() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert client_class() is FastChatOpenAI
+    assert doctor._client().state == "ok"
+
+
+PLAIN_POST = openai.AsyncOpenAI.post
+PLAIN_RESULT = ChatOpenAI._create_chat_result
+PLAIN_GENERATE = ChatOpenAI._agenerate
+
+
+async def post_drops_the_messages(self: Any, path: str, **options: Any) -> Any:
+    if options["cast_to"] is object:
+        options["body"] = {**options["body"], "messages": []}
+    return await PLAIN_POST(self, path, **options)
+
+
+def result_wants_objects(self: Any, response: Any, *rest: Any) -> Any:
+    if isinstance(response, dict):
+        raise TypeError("a completion object is needed")
+    return PLAIN_RESULT(self, response, *rest)
+
+
+async def generate_sends_more(self: Any, *given: Any, **options: Any) -> Any:
+    return await PLAIN_GENERATE(self, *given, **options, user="somebody")
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "changed"),
+    [
+        (openai.AsyncOpenAI, "post", post_drops_the_messages),
+        (ChatOpenAI, "_create_chat_result", result_wants_objects),
+        (ChatOpenAI, "_agenerate", generate_sends_more),
+    ],
+)
+async def test_changed_internals_give_the_plain_client_and_say_so_once(
+    monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, changed: Any
+) -> None:
+    monkeypatch.setattr(owner, name, changed)
+    with MockServer() as server:
+        with pytest.warns(RuntimeWarning, match="plain, slower OpenAI client") as caught:
+            models = [
+                chat_model(ModelSpec.parse("openai:mock"), base_url=server.base_url)
+                for _ in range(2)
+            ]
+        assert len(caught) == 1
+        assert [type(model) for model in models] == [ChatOpenAI, ChatOpenAI]
+        assert (await models[0].ainvoke(MESSAGES)).text
+    found = doctor._client()
+    assert found.state == "absent"
+    assert "plain" in found.detail
+
+
+# --- connections ---------------------------------------------------------------------------------
+
+
+async def test_few_requests_reuse_few_connections_and_many_run_together() -> None:
+    with MockServer(latency=0.2) as server:
+        model = client(server.base_url)
+        for seed in range(3):
+            await model.answer(MESSAGES, seed=seed)
+        assert server.stats()["connections"] == 1
+        many = 3 * fast_client.ROOM
+        await asyncio.gather(*(model.answer(MESSAGES, seed=seed) for seed in range(many)))
+        assert server.stats()["max_in_flight"] == many
+        await asyncio.gather(*(model.answer(MESSAGES, seed=seed) for seed in range(many)))
+        assert server.stats()["connections"] == many
+
+
+async def test_a_cancelled_request_leaves_room() -> None:
+    with MockServer(latency=0.5) as server:
+        http = http_client(server.base_url, 5, trust_env=True)
+        tasks = [asyncio.create_task(http.get("models")) for _ in range(4)]
+        await asyncio.sleep(0.1)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        assert (await http.get("models")).status_code == 200
+        assert isinstance(http._transport, PooledTransport)
+        assert [pool.busy for pool in http._transport._pools] == [0]
+
+
+def test_connections_are_closed_with_their_loop() -> None:
+    """Twice over, in two loops, with the same ModelClient; in a process whose warnings are seen."""
+    code = """
+import asyncio, gc
+from benchmarks.mock_server import MockServer
+from mentalarena.models import ModelSpec
+from mentalarena.provider import ModelClient
+
+with MockServer() as server:
+    model = ModelClient(ModelSpec.parse("openai:mock"), base_url=server.base_url, temperature=0,
+                        max_tokens=9, timeout=30)
+    async def two():
+        await asyncio.gather(*(model.answer([{"role": "user", "content": "Hi"}], seed=n)
+                               for n in (1, 2)))
+    for _ in range(2):
+        asyncio.run(two())
+    gc.collect()
+    print(server.stats()["chat_requests"])
+"""
+    done = subprocess.run(
+        [sys.executable, "-W", "always::ResourceWarning", "-c", code],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=Path(__file__).resolve().parents[2],
+    )
+    assert done.stdout.strip() == "4", done.stderr
+    assert "unclosed" not in done.stderr
+
+
+async def test_proxies_of_the_environment_are_used_for_servers_and_not_for_our_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with MockServer() as proxy:
+        monkeypatch.setenv("http_proxy", proxy.base_url.removesuffix("/v1"))
+        model = ModelClient(
+            ModelSpec.parse("openai:mock"),
+            base_url="http://model.invalid/v1",
+            temperature=0,
+            max_tokens=9,
+            timeout=10,
+        )
+        # Whatever the mock makes of a proxy's request line, it is the one that was asked.
+        with pytest.raises(ProviderError):
+            await asyncio.wait_for(model.answer(MESSAGES), 60)
+        asked = proxy.stats()["requests"]
+        assert asked > 0
+        with MockServer() as own:
+            local = http_client(own.base_url, 5, trust_env=False)
+            assert (await local.get("models")).status_code == 200
+            assert own.stats()["requests"] == 1
+        assert proxy.stats()["requests"] == asked
+    gc.collect()
