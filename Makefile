@@ -6,16 +6,21 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 STAMP := $(VENV)/.installed
 
-.PHONY: arena test test-slow lint setup docs data clean
+.PHONY: arena test test-slow test-ray lint setup docs data bench bench-durability clean
 
 arena: $(STAMP)
 	$(BIN)/python -m graphs.arena
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -q -m "not slow"
+	$(BIN)/python -m pytest -q -m "not slow and not ray"
 
 test-slow: $(STAMP)
-	$(BIN)/python -m pytest -q -m slow
+	$(BIN)/python -m pytest -q -m "slow and not ray"
+
+# Installs Ray on first use: about 240 MB.
+test-ray: $(STAMP)
+	$(PIP) install --quiet --constraint constraints.txt --editable ".[ray]"
+	$(BIN)/python -m pytest -q -m ray
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
@@ -32,6 +37,14 @@ docs: $(STAMP)
 data: $(STAMP)
 	$(BIN)/python -m mentalarena.builtin_vectors
 	$(BIN)/python -m mentalarena.calibration
+
+# Throughput, tokens, store and client: at most 10 minutes on two quiet cores.
+bench: $(STAMP)
+	$(BIN)/python -m benchmarks
+
+# Kills, storms, bursts and servers that are down.
+bench-durability: $(STAMP)
+	$(BIN)/python -m benchmarks.durability
 
 $(STAMP): pyproject.toml constraints.txt Makefile
 	@echo "Installing into $(VENV): about 1.9 GB on disk and 1 to 5 minutes (84 s measured on 2 cores, near registry); later runs start at once."

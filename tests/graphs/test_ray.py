@@ -20,6 +20,7 @@ from tests.graphs.batches import (
 )
 from tests.graphs.test_commands import Command, command  # noqa: F401
 
+pytest.importorskip("ray")
 pytestmark = pytest.mark.ray
 EPISODES = 200
 IN_FLIGHT = 32
