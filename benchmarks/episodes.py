@@ -28,7 +28,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -206,11 +206,11 @@ def measure_start(runs: int) -> dict[str, float]:
     return found
 
 
-def line(name: str, value: float) -> str:
+def line(name: str, value: float, budgets: Mapping[str, tuple[str, float]] = BUDGETS) -> str:
     """One figure as text, with its budget where it has one."""
-    text = f"{name:28} {value:10.3f}"
-    if name in BUDGETS:
-        sense, limit = BUDGETS[name]
+    text = f"{name:32} {value:10.3f}"
+    if name in budgets:
+        sense, limit = budgets[name]
         kept = value >= limit if sense == ">=" else value <= limit
         text += f"   {'ok' if kept else 'OVER'} (budget {sense} {limit:g})"
     return text

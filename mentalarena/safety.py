@@ -71,6 +71,8 @@ class _Rule(NamedTuple):
 
 class _Lexicon(NamedTuple):
     rules: tuple[_Rule, ...]
+    any_rule: re.Pattern[str]
+    """Matches wherever some rule does: one pass settles most texts, which speak of no crisis."""
     idioms: tuple[re.Pattern[str], ...]
     cues: dict[str, re.Pattern[str]]
 
@@ -80,12 +82,13 @@ def _lexicon() -> _Lexicon:
     path = files("mentalarena") / "data" / "crisis.json"
     data = json.loads(path.read_text(encoding="utf-8"))
 
-    def compiled(pattern: str) -> re.Pattern[str]:
+    def compiled(*patterns: str) -> re.Pattern[str]:
+        whole = "|".join(patterns)
         # Twice, because a fragment may hold another; a brace of a repeat count is left alone.
         for _ in range(2):
             for name, fragment in data["fragments"].items():
-                pattern = pattern.replace("{" + name + "}", f"(?:{fragment})")
-        return re.compile(rf"(?<!\w)(?:{pattern})(?!\w)")
+                whole = whole.replace("{" + name + "}", f"(?:{fragment})")
+        return re.compile(rf"(?<!\w)(?:{whole})(?!\w)")
 
     return _Lexicon(
         tuple(
@@ -98,14 +101,18 @@ def _lexicon() -> _Lexicon:
             )
             for rule in data["rules"]
         ),
+        compiled(*(rule["pattern"] for rule in data["rules"])),
         tuple(compiled(idiom) for idiom in data["idioms"]),
         {name: re.compile(cue) for name, cue in data["cues"].items()},
     )
 
 
 def _same_length_lower(text: str) -> str:
-    lowered = (char.lower() if len(char.lower()) == 1 else char for char in text)
-    return "".join(lowered).translate({0x2019: "'", 0x2018: "'", 0x02BC: "'"})
+    lowered = text.lower()
+    if len(lowered) != len(text):
+        # A few letters of other alphabets grow; they stay as they are.
+        lowered = "".join(char.lower() if len(char.lower()) == 1 else char for char in text)
+    return lowered.replace("\u2019", "'").replace("\u2018", "'").replace("\u02bc", "'")
 
 
 def _around(text: str, boundary: re.Pattern[str], start: int, end: int) -> tuple[int, int]:
@@ -144,6 +151,8 @@ def screen(text: str) -> tuple[CrisisFinding, ...]:
     """Every place where a rule matches, in order, qualified ones included."""
     lexicon = _lexicon()
     lowered = _same_length_lower(text)
+    if not lexicon.any_rule.search(lowered):
+        return ()
     idioms = [match.span() for idiom in lexicon.idioms for match in idiom.finditer(lowered)]
     findings = []
     for rule in lexicon.rules:

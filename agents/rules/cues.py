@@ -122,6 +122,7 @@ def is_talk_about_talk(sentence: str) -> bool:
     return meta >= 1.5 and meta >= max(about(sentence).values(), default=0.0)
 
 
+@lru_cache(maxsize=8192)
 def manner(line: str) -> Mapping[str, float]:
     """How a therapist's line is said: ``warm``, ``confronting``, ``safety``."""
     return look_up(words(line), _index("manner"))

@@ -7,6 +7,7 @@ sentences themselves as quotes. A patient who answers beside the question is mis
 """
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from random import Random
 from typing import NamedTuple
 
@@ -44,27 +45,36 @@ def listen(
         lines: the dialogue.
         asked: which topic a therapist's line asks for.
     """
-    found = []
+    found: list[Heard] = []
     question: str | None = "situation"
     for turn, line in enumerate(lines):
         if line.speaker == "therapist":
             question = asked(line.text)
             continue
-        for sentence in filter(None, map(substance, sentences(line.text))):
-            weights = dict(cues.about(sentence))
-            talk = cues.is_talk_about_talk(sentence)
-            if talk and question != Component.BEHAVIOR_PRINCIPLES:
-                # What the patient says about the talk itself tells how it is with people, if that.
-                weights = {"behavior_principles": weights.get("behavior_principles", 0.0)}
-            elif question and len(words(sentence)) >= 4:
-                weights[question] = weights.get(question, 0.0) + ASKED
-            if not weights:
-                continue
-            topic = max(weights, key=lambda name: (weights[name], -cues.TOPICS.index(name)))
-            if weights[topic] >= ENOUGH:
-                found.append(
-                    Heard(sentence, topic, weights[topic], turn, topic == question and not talk)
-                )
+        found += [
+            Heard(sentence, topic, weight, turn, answered)
+            for sentence, topic, weight, answered in _filed(line.text, question)
+        ]
+    return tuple(found)
+
+
+@lru_cache(maxsize=4096)
+def _filed(text: str, question: str | None) -> tuple[tuple[str, str, float, bool], ...]:
+    """Sentence, topic, weight and ``asked`` of what a turn tells; heard again at every question."""
+    found = []
+    for sentence in filter(None, map(substance, sentences(text))):
+        weights = dict(cues.about(sentence))
+        talk = cues.is_talk_about_talk(sentence)
+        if talk and question != Component.BEHAVIOR_PRINCIPLES:
+            # What the patient says about the talk itself tells how it is with people, if that.
+            weights = {"behavior_principles": weights.get("behavior_principles", 0.0)}
+        elif question and len(words(sentence)) >= 4:
+            weights[question] = weights.get(question, 0.0) + ASKED
+        if not weights:
+            continue
+        topic = max(weights, key=lambda name: (weights[name], -cues.TOPICS.index(name)))
+        if weights[topic] >= ENOUGH:
+            found.append((sentence, topic, weights[topic], topic == question and not talk))
     return tuple(found)
 
 
@@ -76,7 +86,8 @@ def known(heard: Sequence[Heard]) -> dict[str, int]:
     return counts
 
 
-def formulate(heard: Sequence[Heard], salt: str) -> Formulation:
+@lru_cache(maxsize=1024)
+def formulate(heard: tuple[Heard, ...], salt: str) -> Formulation:
     """A statement per component from what was heard; empty where nothing was.
 
     The wording depends on component and ``salt`` alone, so that an unchanged understanding reads

@@ -7,7 +7,7 @@ off the dialogue and the episode's seed.
 
 import re
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, lru_cache
 from random import Random
 from typing import Literal
 
@@ -55,6 +55,7 @@ def _bank() -> dict[str, str]:
     return {normal(text).strip(): topic for topic, texts in questions.items() for text in texts}
 
 
+@lru_cache(maxsize=8192)
 def asked_topic(line: str) -> str | None:
     """The topic a therapist's line asks for: its own questions by heart, others by their cues."""
     for sentence in reversed(sentences(line)):

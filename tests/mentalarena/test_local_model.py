@@ -6,14 +6,18 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from agents.answers import json_schema
 from agents.seats import Score
+from benchmarks.episodes import play
+from graphs.arena import graph
+from graphs.session import open_session
 from mentalarena import local_model
-from mentalarena.config import ArenaConfig
+from mentalarena.config import ArenaConfig, Recipe
 from mentalarena.errors import ConfigurationError, MissingExtraError, ProviderError
 from mentalarena.models import ModelSpec
 from mentalarena.provider import ModelClient
@@ -99,6 +103,21 @@ async def test_every_seat_reaches_the_end() -> None:
 async def test_four_at_once_are_answered() -> None:
     replies = await asyncio.gather(*(client(8).answer(MESSAGES, seed=n) for n in range(4)))
     assert all(reply.text for reply in replies)
+
+
+@pytest.mark.slow
+def test_two_episodes_at_once_share_one_server(tmp_path: Path) -> None:
+    server = local_model.local_server()
+    tiny = Recipe(exchanges=1, probe_rounds=0, max_plans=1, judge_samples=1)
+    config = ArenaConfig(*["local"] * 4, answer_tokens=96, timeout=600.0, db=str(tmp_path / "a.db"))
+    with closing(open_session(config.with_recipe(tiny))) as session:
+        asyncio.run(play(session, graph, 2, 2))
+        one, two = session.store.fetch("select * from episodes order by finished_at")
+        calls = session.store.fetch("select distinct resolved_model from calls")
+    assert one["status"] == two["status"] == "ok"
+    assert two["started_at"] < one["finished_at"], "they were played one after the other"
+    assert [call["resolved_model"] for call in calls] == [local_model.MODEL_NAME]
+    assert local_model.local_server() == server
 
 
 @pytest.mark.slow
