@@ -1,18 +1,13 @@
-"""A judge played by a model (or a person): scores one plan from the dialogue and its outcome.
+"""A judge played by a model (or a person): scores one plan from what the patient said of itself.
 
-Why not the whole dialogue: a score rests on what the patient said. A question is kept where the
-answer is too short to be understood without it; the rest of the therapist's words would be paid for
-with every plan and says nothing about the patient.
+Why not the whole dialogue: it would be paid for with every plan and every sample, and what the
+therapist said of the patient is not what the patient said (:mod:`agents.excerpts`).
 """
 
-import re
-
 from agents.ask import Ask
+from agents.excerpts import excerpt
 from agents.prompting import Prompt, render
-from agents.seats import Answered, JudgeView, Line, Place, Score
-
-_CLEAR_WORDS = 12
-"""An answer of so many words is taken to be clear without its question."""
+from agents.seats import Answered, JudgeView, Place, Score
 
 
 class ModelJudge:
@@ -31,7 +26,7 @@ def render_score(view: JudgeView) -> Prompt:
     return render(
         "judge",
         "score",
-        heard(view.lines),
+        excerpt(view.lines),
         diagnosis=view.diagnosis,
         kind=view.kind,
         plan=view.name,
@@ -40,17 +35,3 @@ def render_score(view: JudgeView) -> Prompt:
         before=view.health_before,
         after=view.health_after,
     )
-
-
-def heard(lines: tuple[Line, ...]) -> tuple[Line, ...]:
-    """The patient's lines, and before a short one the question (last sentence) that it answers."""
-    kept: list[Line] = []
-    for position, line in enumerate(lines):
-        if line.speaker == "patient":
-            kept.append(line)
-            continue
-        following = lines[position + 1 : position + 2]
-        if following and len(following[0].text.split()) < _CLEAR_WORDS:
-            question = re.split(r"(?<=[.!?…])\s+", line.text.strip())[-1]
-            kept.append(line._replace(text=question))
-    return tuple(kept)

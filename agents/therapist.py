@@ -7,6 +7,7 @@ from pydantic import Field
 
 from agents.answers import read
 from agents.ask import Ask, Reask
+from agents.excerpts import questions_only
 from agents.prompting import Prompt, attempts_text, formulation_text, render, render_chat
 from agents.seats import (
     Answer,
@@ -163,12 +164,15 @@ def says_nothing(statement: str) -> bool:
 
 
 def render_ask(view: TherapistView) -> Prompt:
-    """The prompt of a therapist's turn; of a probe when there is guidance."""
+    """The prompt of a therapist's turn; of a probe when there is guidance.
+
+    A probe is shown its notes on what the guidance names; the rest is not asked about now.
+    """
     return render(
         "therapist",
         "probe" if view.guidance else "ask",
         view.lines,
-        formulation=formulation_text(view.formulation),
+        formulation=formulation_text(view.formulation, named(view.guidance)),
         guidance=view.guidance,
         left=max(view.exchanges_left, 1),
     )
@@ -186,13 +190,18 @@ def render_small_ask(view: TherapistView) -> Prompt:
 
 def plain_topic(guidance: str) -> str:
     """What guidance asks about, named as the patient would; whatever follows it stays as it is."""
-    advice, _, rest = guidance.partition(". ")
-    named = [component for component in COMPONENTS if component.label in advice.casefold()]
-    if not named:
+    component = named(guidance)
+    if component is None:
         return f"this: {guidance}"
+    return f"{_IN_PLAIN_WORDS[component]}. {guidance.partition('. ')[2]}".rstrip()
+
+
+def named(guidance: str) -> Component | None:
+    """The component that guidance names in its first sentence; None when it names none."""
+    advice = guidance.partition(". ")[0].casefold()
+    found = [component for component in COMPONENTS if component.label in advice]
     # One component's label begins with another's.
-    component = max(named, key=lambda one: len(one.label))
-    return f"{_IN_PLAIN_WORDS[component]}. {rest}".rstrip()
+    return max(found, key=lambda one: len(one.label), default=None)
 
 
 def render_formulate(view: TherapistView) -> Prompt:
@@ -200,7 +209,7 @@ def render_formulate(view: TherapistView) -> Prompt:
     return render(
         "therapist",
         "formulate",
-        view.lines,
+        questions_only(view.lines),
         formulation=formulation_text(view.formulation),
         core_beliefs="; ".join(CLOSED_LISTS[Component.CORE_BELIEFS]),
         emotions=", ".join(CLOSED_LISTS[Component.EMOTIONS]),
@@ -210,7 +219,10 @@ def render_formulate(view: TherapistView) -> Prompt:
 def render_diagnose(view: TherapistView) -> Prompt:
     """The prompt of the two diagnoses."""
     return render(
-        "therapist", "diagnose", view.lines, formulation=formulation_text(view.formulation)
+        "therapist",
+        "diagnose",
+        questions_only(view.lines),
+        formulation=formulation_text(view.formulation),
     )
 
 
@@ -218,11 +230,10 @@ def render_propose(view: PlanView) -> Prompt:
     """The prompt of a plan: the formulation stands for the dialogue it was made from."""
     return render(
         "therapist",
-        "propose",
+        view.kind,
         formulation=formulation_text(view.formulation),
         diagnosis=view.diagnosis,
-        kind=view.kind,
-        earlier=attempts_text(view.earlier, kind=view.kind, scores=True),
+        earlier=attempts_text(view.earlier, view.kind),
     )
 
 

@@ -104,7 +104,9 @@ def _read_message(index: int, message: Any) -> tuple[str, str]:
     raise BadRequestError(f"'{where}.content' must be text", f"{where}.content")
 
 
-def answer(prompt: Prompt, body: Mapping[str, Any], seed: int, words: int) -> Reply:
+def answer(
+    prompt: Prompt, body: Mapping[str, Any], seed: int, words: int, score: int = 0
+) -> Reply:
     """The answer to a prompt, cut by the request's ``stop`` and ``max_tokens``.
 
     Args:
@@ -112,11 +114,12 @@ def answer(prompt: Prompt, body: Mapping[str, Any], seed: int, words: int) -> Re
         body: the request; only its limits are read here.
         seed: the server's seed.
         words: about how many words of prose an answer has.
+        score: what every field named ``score`` holds; 0 draws it.
 
     Raises:
         BadRequestError: a limit is malformed, or the schema cannot be honored.
     """
-    writer = SchemaWriter(prompt.messages, Random(f"{seed}/{prompt.digest}"))
+    writer = SchemaWriter(prompt.messages, Random(f"{seed}/{prompt.digest}"), score)
     kind = (prompt.response_format or {}).get("type", "text")
     if kind == "json_schema":
         text = _json_answer(writer, prompt.response_format or {}, words)

@@ -232,7 +232,7 @@ class Core:
             seen.prompt = prompt.digest
             seen.visit = self._visits[seen.prompt]
             self._visits[seen.prompt] += 1
-            reply = answer(prompt, seen.body, settings.seed, settings.reply_words)
+            reply = answer(prompt, seen.body, settings.seed, settings.reply_words, settings.score)
         except BadRequestError as problem:
             seen.outcome = "400"
             kind = "invalid_request_error"

@@ -235,6 +235,8 @@ class SchemaWriter(Writer):
         return text
 
     def _number(self, schema: Schema, name: str, *, whole: bool) -> int | float:
+        if self._score and name == "score":
+            return self._score
         low = max(schema.get("minimum", -math.inf), schema.get("exclusiveMinimum", -math.inf))
         high = min(schema.get("maximum", math.inf), schema.get("exclusiveMaximum", math.inf))
         span = {"choice": 1, "score": 9, "health": 9}.get(name, 9)

@@ -25,6 +25,8 @@ class MockSettings:
     """Seconds by which the latency varies both ways, evenly."""
     reply_words: int = 60
     """About how many words of prose an answer has."""
+    score: int = 0
+    """What every field named ``score`` holds; 0 draws it."""
     fail: Mapping[str, float] = field(default_factory=dict)
     """Kind of failure to its share of chat requests; together at most 1."""
     burst: Mapping[str, int] = field(default_factory=dict)
@@ -101,6 +103,7 @@ def _parser() -> argparse.ArgumentParser:
         ("latency", float, "seconds before an answer"),
         ("jitter", float, "seconds by which it varies both ways"),
         ("reply_words", int, "about how many words an answer has"),
+        ("score", int, "what every field named score holds; 0 draws it"),
         ("retry_after", float, "seconds a 429 or 503 asks to wait; negative: no header"),
         ("slow_body", float, "seconds over which a body is spread"),
         ("seed", int, "seed of answers and failures"),

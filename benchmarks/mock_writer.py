@@ -29,8 +29,9 @@ SPOKEN = ("text", "response", "reply", "answer")
 class Writer:
     """Draws one answer; everything comes from the messages and one generator."""
 
-    def __init__(self, messages: Sequence[tuple[str, str]], random: Random) -> None:
+    def __init__(self, messages: Sequence[tuple[str, str]], random: Random, score: int = 0) -> None:
         self.random = random
+        self._score = score
         self._text = "\n".join(text for _, text in messages)
         self._last_user = next((text for role, text in reversed(messages) if role == "user"), "")
         system = next((text for role, text in messages if role in ("system", "developer")), "")
@@ -112,6 +113,8 @@ class Writer:
             hint,
             re.IGNORECASE,
         )
+        if self._score and name.lower() == "score":
+            return str(self._score)
         if number is not None:
             return str(self.random.randint(*sorted((int(number[1]), int(number[2])))))
         if re.search(r"\bnumber\b", hint, re.IGNORECASE):

@@ -20,6 +20,7 @@ from filelock import FileLock, Timeout
 from rich.console import Console
 
 from agents.registry import SEATS, SeatSpec, check_seats
+from graphs.estimate import estimate
 from graphs.executors import Executor, InProcess, WorkerProcess, Workers
 from graphs.ledger import keep_cases
 from graphs.options import arena_options, configuration, option
@@ -274,11 +275,13 @@ def _dry_run(session: Session, name: str, jobs: list[Job], as_json: bool) -> int
         "to_resume": states["running"] + states["aborted"],
         "to_try_again": states["failed"],
     }
+    needed = estimate(session, jobs, name)
     if as_json:
-        click.echo(json.dumps(result, indent=1))
+        click.echo(json.dumps({**result, **needed.plain()}, indent=1))
     else:
         for key, value in result.items():
             click.echo(f"{key.replace('_', ' ')}: {value}")
+        click.echo("\n".join(needed.lines()))
     return 0
 
 

@@ -39,6 +39,7 @@ from graphs.session import Parts, Session, adopt_session
 from mentalarena.budget import Meter
 from mentalarena.builtin_vectors import builtin_vectors
 from mentalarena.case import Case
+from mentalarena.encoder_process import Vectors
 from mentalarena.errors import MentalArenaError, StoreError
 from mentalarena.limiter import Limiter, Moment, limiter
 from mentalarena.rows import Write
@@ -199,10 +200,9 @@ class LinkedEncoder(SentenceEncoder):
         super().__init__(None, builtin_vectors())
         self._worker = worker
 
-    def _embed(self, texts: Mapping[str, str]) -> None:
-        if texts:
-            made = self._worker.request_sync("vectors", list(texts.values()))
-            self._memory.update(zip(texts, np.asarray(made, dtype="<f4"), strict=True))
+    def _embed(self, texts: Mapping[str, str]) -> dict[str, Vectors]:
+        made = self._worker.request_sync("vectors", list(texts.values()))
+        return dict(zip(texts, np.asarray(made, dtype="<f4"), strict=True))
 
 
 async def serve(connection: socket.socket) -> None:

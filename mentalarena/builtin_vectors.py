@@ -18,8 +18,9 @@ from mentalarena.calibration import peers
 from mentalarena.case import CLOSED_LISTS, Component
 from mentalarena.closed_lists import label_phrase
 from mentalarena.encoder import component_text
+from mentalarena.encoder_process import ENCODER_HASH, Vectors
 from mentalarena.roster import builtin_cases, principle_groups
-from mentalarena.similarity import ENCODER_HASH, SentenceEncoder, Vectors, text_hash
+from mentalarena.similarity import SentenceEncoder, text_hash
 
 _FILE = "builtin_vectors.npz"
 

@@ -28,9 +28,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from mentalarena.case import CLOSED_LISTS, Case, Component, PrincipleGroup
 from mentalarena.comparison import Peers, compare
 from mentalarena.encoder import candidates, component_text
+from mentalarena.encoder_process import ENCODER_NAME
 from mentalarena.errors import ConfigurationError
 from mentalarena.roster import principles
-from mentalarena.similarity import ENCODER_NAME, Embedder
+from mentalarena.similarity import Embedder
 
 REROUTE_WHEN_RIGHT = 0.10
 """Largest share of right and complete formulations that the joint rule may reroute."""

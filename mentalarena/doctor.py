@@ -67,7 +67,8 @@ def _agents() -> Check:
 
 
 def _encoder() -> Check:
-    from mentalarena.similarity import ENCODER_HASH, ENCODER_NAME, SentenceEncoder, weights_folder
+    from mentalarena.encoder_process import ENCODER_HASH, ENCODER_NAME, weights_folder
+    from mentalarena.similarity import SentenceEncoder
 
     folder = weights_folder()
     if folder is None:

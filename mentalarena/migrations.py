@@ -10,7 +10,7 @@ from typing import Final
 
 from sqlite_utils import Database, Migrations
 
-from mentalarena.views import SUMMARY, TRAINING
+from mentalarena.views import COSTS, SUMMARY, TOTALS, TRAINING, VERDICTS
 
 migrations = Migrations("mentalarena")
 
@@ -289,6 +289,49 @@ create index errors_episode on errors(episode_id);
 create index errors_boundary on errors(boundary, type);
 """
 
+_FORGET: Final = "".join(
+    f"""
+create trigger {counts}_{event} after {event} on {rows} begin
+  delete from {counts} where episode_id = {row}.episode_id;
+end;
+"""
+    for counts, rows in (("verdict_counts", "deviations"), ("seat_costs", "calls"))
+    for event, row in (("insert", "new"), ("update", "new"), ("delete", "old"))
+)
+
+_TOTALS: Final = f"""
+create table verdict_counts (
+  {_EPISODE},
+  {_COMPONENT},
+  verdict text not null,
+  n integer not null, -- rounds
+  first_n integer not null, -- 1 when it was the first round's verdict
+  last_n integer not null, -- 1 when it was the last round's
+  primary key (episode_id, component, verdict)
+) strict, without rowid;
+
+create table seat_costs (
+  {_EPISODE},
+  seat text not null,
+  model text not null,
+  calls integer not null,
+  failures integer not null,
+  requests integer not null, -- retries included
+  prompt_tokens integer,
+  completion_tokens integer,
+  cost real,
+  latency_ms real not null, -- of all calls together
+  primary key (episode_id, seat, model)
+) strict, without rowid;
+
+create trigger episodes_end after update of status on episodes when new.status <> 'running' begin
+  delete from verdict_counts where episode_id = new.id;
+  insert into verdict_counts {VERDICTS.format(episode="new.id")};
+  delete from seat_costs where episode_id = new.id;
+  insert into seat_costs {COSTS.format(episode="new.id")};
+end;
+{_FORGET}"""
+
 _TRAINING = f"""
 create table embeddings (
   encoder_hash text not null,
@@ -361,14 +404,14 @@ create index evaluation_items_outcome on evaluation_items(evaluation_id, outcome
 @migrations()
 def m001_tables(db: Database) -> None:
     """Every table of the first release, with full-text search on turns."""
-    for part in (_RUNS, _DIALOGUE, _DECODER, _PLANS, _TRAINING):
+    for part in (_RUNS, _DIALOGUE, _DECODER, _PLANS, _TOTALS, _TRAINING):
         db.executescript(part)
 
 
 @migrations()
 def m002_views(db: Database) -> None:
     """The views that people and the training package read."""
-    for part in (SUMMARY, TRAINING):
+    for part in (SUMMARY, TOTALS, TRAINING):
         db.executescript(part)
 
 

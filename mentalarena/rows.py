@@ -110,6 +110,65 @@ class Table:
         return f"insert into {self.name} ({columns}) values ({', '.join('?' * len(names))})"
 
 
+class Step(NamedTuple):
+    """One statement and the rows it is run with."""
+
+    table: str
+    statement: str
+    rows: list[list[Any]]
+    is_upsert: bool = False
+    must_change: bool = False
+
+
+def render(tables: Mapping[str, Table], rows: Iterable[Write]) -> list[Step]:
+    """Check a batch and make its statements; neighbors alike share one.
+
+    Raises:
+        StoreError: unknown table or column, or a value that cannot be stored.
+    """
+    steps: list[Step] = []
+    for row in rows:
+        name = row.table
+        table = tables.get(name)
+        if table is None:
+            raise StoreError(f"no table {name!r}")
+        if isinstance(row, Row):
+            statement, values = table.upsert(row.values), plain_values(name, row.values)
+            if steps and steps[-1].statement is statement:
+                steps[-1].rows.append(values)
+            else:
+                steps.append(Step(name, statement, [values], is_upsert=True))
+            continue
+        if isinstance(row, Insert):
+            statement, values = table.insert(row.values), plain_values(name, row.values)
+        elif isinstance(row, Change):
+            statement = table.change(row)
+            values = plain_values(name, row.values) + plain_values(name, row.key)
+        else:
+            statement, values = table.delete(row), plain_values(name, row.where)
+        steps.append(Step(name, statement, [values], must_change=not isinstance(row, Delete)))
+    return steps
+
+
+def side_by_side(steps: Iterable[Step]) -> list[Step]:
+    """The same writes in fewer steps; those to one table keep their order."""
+    merged: list[Step] = []
+    last: dict[str, Step] = {}
+    """The step of each table that further rows may join."""
+    for step in steps:
+        if not step.is_upsert:
+            # What a change or a delete does may depend on any row before it.
+            last.clear()
+            merged.append(step)
+        elif (open_step := last.get(step.table)) and open_step.statement is step.statement:
+            open_step.rows.extend(step.rows)
+        else:
+            # A copy of the list: a batch that has to be tried alone keeps its own rows.
+            last[step.table] = step._replace(rows=list(step.rows))
+            merged.append(last[step.table])
+    return merged
+
+
 def read_tables(connection: sqlite3.Connection) -> dict[str, Table]:
     """The tables that may be written, by name."""
     tables = {}

@@ -34,6 +34,11 @@ ABOUT: Final = {
     "scores": "Each sample of the judge's score of a plan.",
     "injections": "Intent biases put in on purpose by rule-based seats; no seat reads them.",
     "errors": "What went wrong, attempt by attempt; an episode that recovered keeps its rows.",
+    "verdict_counts": (
+        "Deviations of an episode that has ended, counted for `bias_by_component`. Triggers fill it "
+        "and take out what is no longer true."
+    ),
+    "seat_costs": "Calls of an episode that has ended, added up for `cost_by_seat`; likewise.",
     "embeddings": "Sentence vectors by encoder and text, so that batching never changes a replay.",
     "datasets": "Training data made from runs: filters, and what each left over.",
     "iterations": "Turns of the self-play loop: which adapter, from which rows, from which run.",

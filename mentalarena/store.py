@@ -22,7 +22,17 @@ from types import TracebackType
 from typing import Any, Final, NamedTuple
 
 from mentalarena.errors import StoreError
-from mentalarena.rows import Change, Delete, Insert, Row, Write, plain_values, read_tables
+from mentalarena.rows import (
+    Change,
+    Delete,
+    Insert,
+    Row,
+    Step,
+    Write,
+    read_tables,
+    render,
+    side_by_side,
+)
 from mentalarena.store_file import (
     FATAL,
     explain,
@@ -126,7 +136,7 @@ class Store:
             return
         self._submit(self._prepare(rows))
 
-    def _submit(self, steps: "list[_Step]") -> None:
+    def _submit(self, steps: list[Step]) -> None:
         committed: Future[None] = Future()
         batch = _Batch(steps, committed)
         room = threading.Event()
@@ -208,96 +218,61 @@ class Store:
             while True:
                 self._readers.pop().close()
 
-    def _prepare(self, rows: Sequence[Write]) -> "list[_Step]":
-        """Check and render a batch in the submitter's thread; neighbors alike share a statement."""
-        steps: list[_Step] = []
-        for row in rows:
-            name = row.table
-            table = self._tables.get(name)
-            if table is None:
-                raise StoreError(f"{self.path}: no table {name!r}")
-            if isinstance(row, Row):
-                statement, values = table.upsert(row.values), plain_values(name, row.values)
-                if steps and steps[-1].statement is statement:
-                    steps[-1].rows.append(values)
-                else:
-                    steps.append(_Step(name, statement, [values], is_upsert=True))
-                continue
-            if isinstance(row, Insert):
-                statement, values = table.insert(row.values), plain_values(name, row.values)
-            elif isinstance(row, Change):
-                statement = table.change(row)
-                values = plain_values(name, row.values) + plain_values(name, row.key)
-            else:
-                statement, values = table.delete(row), plain_values(name, row.where)
-            steps.append(_Step(name, statement, [values], must_change=not isinstance(row, Delete)))
-        return steps
+    def _prepare(self, rows: Sequence[Write]) -> list[Step]:
+        """Check and render a batch, in the submitter's thread."""
+        try:
+            return render(self._tables, rows)
+        except StoreError as error:
+            raise StoreError(f"{self.path}: {error}") from error
 
     def _run(self) -> None:
         while batches := self._inbox.take():
-            if self._fatal is None:
-                outcomes = self._commit(batches)
-            else:
-                outcomes = [self._fatal] * len(batches)
-            _acknowledge(batches, outcomes)
+            _acknowledge(batches, self._commit(batches))
 
     def _commit(self, batches: "list[_Batch]") -> list[str | None]:
         """One transaction for all; the reason of refusal of each, None when committed."""
+        if self._fatal is not None:
+            return [self._fatal] * len(batches)
         try:
-            # A refused batch is rare: all together first, and again one by one when one is refused.
-            outcomes: list[str | None] = [None] * len(batches)
-            try:
-                self._together(batches)
-            except _RefusedError:
-                self._connection.execute("rollback")
-                outcomes = self._one_by_one(batches)
-            # SQLite goes on writing into a file that has no name any more.
-            if file_ids(self.path) != self._file_ids:
-                self._fatal = rescue(self.path, self._connection)
-                outcomes = [self._fatal] * len(batches)
-            return outcomes
+            self._together(batches)
+        except _RefusedError as error:
+            self._roll_back()
+            if len(batches) == 1:
+                return [str(error)]
+            # Rare: every batch for itself, so that the one at fault fails alone.
+            return [outcome for batch in batches for outcome in self._commit([batch])]
         # Whatever went wrong: a submitter must hear of it, or it would wait for ever.
         except Exception as error:
-            with suppress(sqlite3.Error):
-                if self._connection.in_transaction:
-                    self._connection.execute("rollback")
+            self._roll_back()
             refusal = explain(self.path, error)
             if primary_code(error) not in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
                 self._fatal = refusal
             return [refusal] * len(batches)
+        # SQLite goes on writing into a file that has no name any more.
+        if file_ids(self.path) != self._file_ids:
+            self._fatal = rescue(self.path, self._connection)
+        return [self._fatal] * len(batches)
 
     def _together(self, batches: "list[_Batch]") -> None:
         """Commit all batches, rows of one table side by side; raises when one is refused."""
         self._connection.execute("begin immediate")
         # A row may come to stand before the one it refers to; what counts is the whole.
         self._connection.execute("pragma defer_foreign_keys = on")
-        self._apply(_side_by_side(step for batch in batches for step in batch.steps))
-        self._index_turns(batches)
+        self._apply(side_by_side(step for batch in batches for step in batch.steps))
+        # One flush of the full-text index for all turns: it costs as much as many rows.
+        if any(step.table == "turns" for batch in batches for step in batch.steps):
+            self._connection.execute(_INDEX_TURNS)
         try:
             self._connection.execute("commit")
         except sqlite3.IntegrityError as error:
-            raise _RefusedError(str(error)) from error
+            raise _RefusedError(explain(self.path, error)) from error
 
-    def _one_by_one(self, batches: "list[_Batch]") -> list[str | None]:
-        self._connection.execute("begin immediate")
-        outcomes = [self._try(batch) for batch in batches]
-        self._index_turns(batches)
-        self._connection.execute("commit")
-        return outcomes
+    def _roll_back(self) -> None:
+        with suppress(sqlite3.Error):
+            if self._connection.in_transaction:
+                self._connection.execute("rollback")
 
-    def _try(self, batch: "_Batch") -> str | None:
-        """Apply a batch alone; the reason when it is refused."""
-        self._connection.execute("savepoint batch")
-        refusal = None
-        try:
-            self._apply(batch.steps)
-        except _RefusedError as error:
-            self._connection.execute("rollback to batch")
-            refusal = str(error)
-        self._connection.execute("release batch")
-        return refusal
-
-    def _apply(self, steps: "Iterable[_Step]") -> None:
+    def _apply(self, steps: Iterable[Step]) -> None:
         for step in steps:
             try:
                 changed = self._connection.executemany(step.statement, step.rows).rowcount
@@ -308,46 +283,13 @@ class Store:
             if step.must_change and changed == 0:
                 raise _RefusedError(f"{self.path}: no row with this key to change ({step.table})")
 
-    def _index_turns(self, batches: "list[_Batch]") -> None:
-        if any(step.table == "turns" for batch in batches for step in batch.steps):
-            self._connection.execute(_INDEX_TURNS)
-
 
 class _RefusedError(Exception):
     """The batch is at fault, not the file."""
 
 
-class _Step(NamedTuple):
-    """One statement and the rows it is run with."""
-
-    table: str
-    statement: str
-    rows: list[list[Any]]
-    is_upsert: bool = False
-    must_change: bool = False
-
-
-def _side_by_side(steps: Iterable[_Step]) -> list[_Step]:
-    """The same writes in fewer steps; those to one table keep their order."""
-    merged: list[_Step] = []
-    last: dict[str, _Step] = {}
-    """The step of each table that further rows may join."""
-    for step in steps:
-        if not step.is_upsert:
-            # What a change or a delete does may depend on any row before it.
-            last.clear()
-            merged.append(step)
-        elif (open_step := last.get(step.table)) and open_step.statement is step.statement:
-            open_step.rows.extend(step.rows)
-        else:
-            # A copy of the list: a batch that has to be tried alone keeps its own rows.
-            last[step.table] = step._replace(rows=list(step.rows))
-            merged.append(last[step.table])
-    return merged
-
-
 class _Batch(NamedTuple):
-    steps: list[_Step]
+    steps: list[Step]
     committed: "asyncio.Future[None] | Future[None]"
 
 

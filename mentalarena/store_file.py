@@ -35,7 +35,7 @@ _WAYS_OUT: Final = {
     sqlite3.SQLITE_CANTOPEN: "make the file and its folder writable or give another path",
     sqlite3.SQLITE_BUSY: "another process holds the file, end it or try again later",
     sqlite3.SQLITE_LOCKED: "another process holds the file, end it or try again later",
-    sqlite3.SQLITE_CONSTRAINT_FOREIGNKEY: "write the row that is referred to first",
+    sqlite3.SQLITE_CONSTRAINT_FOREIGNKEY: "write the row that is referred to with it or before it",
 }
 
 

@@ -23,120 +23,169 @@ select
   (select count(component) from decisions d where d.episode_id = e.id) as reroutes,
   (select code from diagnoses x where x.episode_id = e.id and chosen order by idx limit 1)
     as diagnosis_code,
-  treatment.name as treatment, treatment.score as treatment_score,
-  medication.name as medication, medication.score as medication_score,
+  (select name from plans p where p.episode_id = e.id and p.kind = 'treatment'
+    order by chosen desc, score desc, attempt limit 1) as treatment,
+  (select score from plans p where p.episode_id = e.id and p.kind = 'treatment'
+    order by chosen desc, score desc, attempt limit 1) as treatment_score,
+  (select name from plans p where p.episode_id = e.id and p.kind = 'medication'
+    order by chosen desc, score desc, attempt limit 1) as medication,
+  (select score from plans p where p.episode_id = e.id and p.kind = 'medication'
+    order by chosen desc, score desc, attempt limit 1) as medication_score,
   (select count(*) from turns t where t.episode_id = e.id) as turns,
   (select count(*) from calls k where k.episode_id = e.id) as calls,
-  (select coalesce(sum(prompt_tokens), 0) + coalesce(sum(completion_tokens), 0)
-    from calls k where k.episode_id = e.id) as tokens,
+  coalesce(
+    (select sum(coalesce(prompt_tokens, 0) + coalesce(completion_tokens, 0))
+      from seat_costs s where s.episode_id = e.id),
+    (select sum(coalesce(prompt_tokens, 0) + coalesce(completion_tokens, 0))
+      from calls k where k.episode_id = e.id),
+    0) as tokens,
   e.started_at, e.finished_at
 from episodes e
-join cases c on c.id = e.case_id
-left join plans treatment on treatment.episode_id = e.id and treatment.kind = 'treatment'
-  and treatment.attempt = (select attempt from plans p where p.episode_id = e.id
-    and p.kind = 'treatment' order by chosen desc, score desc, attempt limit 1)
-left join plans medication on medication.episode_id = e.id and medication.kind = 'medication'
-  and medication.attempt = (select attempt from plans p where p.episode_id = e.id
-    and p.kind = 'medication' order by chosen desc, score desc, attempt limit 1);
+join cases c on c.id = e.case_id;
+"""
 
+VERDICTS: Final = """
+select v.episode_id, v.component, v.verdict, count(*) as n,
+  sum(v.round = (select min(round) from deviations x where x.episode_id = v.episode_id)) as first_n,
+  sum(v.round = (select max(round) from deviations x where x.episode_id = v.episode_id)) as last_n
+from deviations v where v.episode_id = {episode} group by v.episode_id, v.component, v.verdict
+"""
+"""The rows of ``verdict_counts`` for one episode, the key of which is put in."""
+
+COSTS: Final = """
+select k.episode_id, k.seat, k.model, count(*) as calls,
+  sum(k.failure is not null) as failures, sum(k.attempts) as requests,
+  sum(k.prompt_tokens) as prompt_tokens, sum(k.completion_tokens) as completion_tokens,
+  sum(k.cost) as cost, sum(k.latency_ms) as latency_ms
+from calls k where k.episode_id = {episode} group by k.episode_id, k.seat, k.model
+"""
+"""The rows of ``seat_costs`` for one episode."""
+
+# Both add up what was counted when an episode ended, and read the rows of those only that are
+# going on or were changed since: hundreds of thousands of rows are too many to read for an answer.
+TOTALS: Final = """
 create view bias_by_component as
 with judged as (
-  select e.run_id, e.guidance, v.component, v.verdict,
-    v.round = min(v.round) over (partition by v.episode_id) as is_first,
-    v.round = max(v.round) over (partition by v.episode_id) as is_last
-  from deviations v join episodes e on e.id = v.episode_id
+  select e.run_id, e.guidance, v.component, v.verdict, v.n, v.first_n, v.last_n
+  from episodes e cross join verdict_counts v on v.episode_id = e.id
   where e.status = 'ok'
+  union all
+  select e.run_id, e.guidance, v.component, v.verdict, 1,
+    v.round = (select min(round) from deviations x where x.episode_id = e.id),
+    v.round = (select max(round) from deviations x where x.episode_id = e.id)
+  from episodes e cross join deviations v on v.episode_id = e.id
+  where e.status = 'ok' and not exists (select 1 from verdict_counts x where x.episode_id = e.id)
 )
 select run_id, guidance, component, verdict,
-  count(*) as n,
-  1.0 * count(*) / sum(count(*)) over all_verdicts as share,
-  sum(is_first) as first_n,
-  1.0 * sum(is_first) / sum(sum(is_first)) over all_verdicts as first_share,
-  sum(is_last) as last_n,
-  1.0 * sum(is_last) / sum(sum(is_last)) over all_verdicts as last_share
+  sum(n) as n,
+  1.0 * sum(n) / sum(sum(n)) over all_verdicts as share,
+  sum(first_n) as first_n,
+  1.0 * sum(first_n) / sum(sum(first_n)) over all_verdicts as first_share,
+  sum(last_n) as last_n,
+  1.0 * sum(last_n) / sum(sum(last_n)) over all_verdicts as last_share
 from judged
 group by run_id, guidance, component, verdict
 window all_verdicts as (partition by run_id, guidance, component);
 
 create view cost_by_seat as
-select e.run_id, k.seat, k.model, count(*) as calls,
-  sum(k.failure is not null) as failures, sum(k.attempts) as requests,
-  sum(k.prompt_tokens) as prompt_tokens, sum(k.completion_tokens) as completion_tokens,
-  sum(k.cost) as cost, avg(k.latency_ms) as mean_latency_ms
-from calls k left join episodes e on e.id = k.episode_id
-group by e.run_id, k.seat, k.model;
+with paid as (
+  select e.run_id, s.seat, s.model, s.calls, s.failures, s.requests, s.prompt_tokens,
+    s.completion_tokens, s.cost, s.latency_ms
+  from episodes e cross join seat_costs s on s.episode_id = e.id
+  union all
+  select e.run_id, k.seat, k.model, 1, k.failure is not null, k.attempts, k.prompt_tokens,
+    k.completion_tokens, k.cost, k.latency_ms
+  from episodes e cross join calls k on k.episode_id = e.id
+  where not exists (select 1 from seat_costs x where x.episode_id = e.id)
+)
+select run_id, seat, model, sum(calls) as calls, sum(failures) as failures,
+  sum(requests) as requests, sum(prompt_tokens) as prompt_tokens,
+  sum(completion_tokens) as completion_tokens, sum(cost) as cost,
+  sum(latency_ms) / sum(calls) as mean_latency_ms
+from paid
+group by run_id, seat, model;
 """
 
+_PLAYED: Final = """
+with played as (
+  select e.id, e.run_id, e.case_id, c.patient_id, c.split, e.crisis, e.self_judged, e.guidance,
+    e.status
+  from episodes e join cases c on c.id = e.case_id
+)
+"""
+
+# Every arm joins for itself: SQLite then hands the first rows out at once, and looks only at the
+# episode or run that is asked for. A join around the union would have it made whole before.
 # Targets hold what the seat itself said or stated: no join to cases.record, injections, guidance
 # or the judge's remarks anywhere below.
-TRAINING: Final = """
-create view sft_candidates as
-with material(episode_id, task, idx, target, score, code, role_flip, crisis) as (
-  select episode_id, speaker || '_turn', idx, text, null, null, role_flip, crisis is not null
-  from turns
-  union all
-  select episode_id, 'formulation', round,
-    json_group_object(component, json_object('statement', statement, 'quotes', json(quotes))),
-    avg(aligned), null, 0, 0
-  from (
-    select f.*, v.verdict = 'aligned' as aligned
-    from formulations f left join deviations v using (episode_id, round, component)
-    where f.round = (select max(round) from formulations g where g.episode_id = f.episode_id)
-    order by f.episode_id, f.component
-  )
-  group by episode_id, round
-  union all
-  select episode_id, 'diagnosis', idx,
-    json_object('label', label, 'code', code, 'rationale', rationale), null, code, 0, 0
-  from diagnoses where chosen
-  union all
-  select episode_id, kind, attempt,
-    json_object('name', name, 'rationale', rationale), score, null, 0, 0
-  from plans where chosen
-)
-select m.episode_id, e.run_id, e.case_id, c.patient_id, c.split, m.task, m.idx, m.target,
-  m.score, m.code, m.role_flip, max(e.crisis, m.crisis) as crisis, e.self_judged, e.guidance,
-  e.status
-from material m
-join episodes e on e.id = m.episode_id
-join cases c on c.id = e.case_id;
-
-create view preference_pairs as
-with stated as (
-  select f.episode_id, f.component, f.round, f.statement, v.verdict, v.similarity,
-    lag(f.round) over history as round_before,
-    lag(f.statement) over history as statement_before,
-    lag(v.verdict) over history as verdict_before,
-    lag(v.similarity) over history as similarity_before
-  from formulations f join deviations v using (episode_id, round, component)
-  where v.verdict in ('aligned', 'distorted', 'unsupported')
-  window history as (partition by f.episode_id, f.component order by f.round)
-),
-pairs(episode_id, task, component, chosen_idx, rejected_idx, chosen, rejected, margin) as (
-  select better.episode_id, better.kind, null, better.attempt, worse.attempt,
-    json_object('name', better.name, 'rationale', better.rationale),
-    json_object('name', worse.name, 'rationale', worse.rationale),
-    better.score - worse.score
-  from plans better join plans worse
-    on worse.episode_id = better.episode_id and worse.kind = better.kind
-    and better.score > worse.score
-  union all
-  select episode_id, 'formulation', component, round, round_before, statement, statement_before,
-    similarity - similarity_before
-  from stated
-  where verdict = 'aligned' and verdict_before in ('distorted', 'unsupported')
-    and statement <> statement_before
-  union all
-  select yes.episode_id, 'diagnosis', null, yes.idx, no.idx,
-    json_object('label', yes.label, 'code', yes.code, 'rationale', yes.rationale),
-    json_object('label', no.label, 'code', no.code, 'rationale', no.rationale), null
-  from diagnoses yes join diagnoses no on no.episode_id = yes.episode_id
-  where yes.chosen and not no.chosen and yes.status = 'mapped' and yes.code is not no.code
-)
-select p.episode_id, e.run_id, e.case_id, c.patient_id, c.split, p.task, p.component,
-  p.chosen_idx, p.rejected_idx, p.chosen, p.rejected, p.margin,
+TRAINING: Final = f"""
+create view sft_candidates as {_PLAYED}
+select e.id as episode_id, e.run_id, e.case_id, e.patient_id, e.split,
+  t.speaker || '_turn' as task, t.idx, t.text as target, null as score, null as code, t.role_flip,
+  max(e.crisis, t.crisis is not null) as crisis, e.self_judged, e.guidance, e.status
+from played e join turns t on t.episode_id = e.id
+union all
+select e.id, e.run_id, e.case_id, e.patient_id, e.split, 'formulation', last.round,
+  (select json_group_object(component, json_object('statement', statement, 'quotes', json(quotes)))
+    from (select component, statement, quotes from formulations f
+      where f.episode_id = e.id and f.round = last.round order by component)),
+  (select avg(verdict = 'aligned') from formulations f
+    left join deviations v using (episode_id, round, component)
+    where f.episode_id = e.id and f.round = last.round),
+  null, 0, e.crisis, e.self_judged, e.guidance, e.status
+from played e join (
+  select x.id, (select max(round) from formulations f where f.episode_id = x.id) as round
+  from episodes x
+) last on last.id = e.id
+where last.round is not null
+union all
+select e.id, e.run_id, e.case_id, e.patient_id, e.split, 'diagnosis', d.idx,
+  json_object('label', d.label, 'code', d.code, 'rationale', d.rationale), null, d.code, 0,
   e.crisis, e.self_judged, e.guidance, e.status
-from pairs p
-join episodes e on e.id = p.episode_id
-join cases c on c.id = e.case_id;
+from played e join diagnoses d on d.episode_id = e.id
+where d.chosen
+union all
+select e.id, e.run_id, e.case_id, e.patient_id, e.split, p.kind, p.attempt,
+  json_object('name', p.name, 'rationale', p.rationale), p.score, null, 0,
+  e.crisis, e.self_judged, e.guidance, e.status
+from played e join plans p on p.episode_id = e.id
+where p.chosen;
+
+create view preference_pairs as {_PLAYED}
+select e.id as episode_id, e.run_id, e.case_id, e.patient_id, e.split,
+  better.kind as task, null as component, better.attempt as chosen_idx,
+  worse.attempt as rejected_idx,
+  json_object('name', better.name, 'rationale', better.rationale) as chosen,
+  json_object('name', worse.name, 'rationale', worse.rationale) as rejected,
+  better.score - worse.score as margin,
+  e.crisis, e.self_judged, e.guidance, e.status
+from played e
+join plans better on better.episode_id = e.id
+join plans worse on worse.episode_id = e.id and worse.kind = better.kind
+  and better.score > worse.score
+union all
+select e.id, e.run_id, e.case_id, e.patient_id, e.split, 'formulation', bent.component,
+  mended.round, bent.round, now.statement, before.statement, mended.similarity - bent.similarity,
+  e.crisis, e.self_judged, e.guidance, e.status
+from played e
+join deviations bent on bent.episode_id = e.id and bent.verdict in ('distorted', 'unsupported')
+join deviations mended on mended.episode_id = e.id and mended.component = bent.component
+  and mended.verdict = 'aligned'
+  -- the next one that says something of it: between them it was unclear, or not stated
+  and mended.round = (select min(round) from deviations v where v.episode_id = e.id
+    and v.round > bent.round and v.component = bent.component
+    and v.verdict in ('aligned', 'distorted', 'unsupported'))
+join formulations before on before.episode_id = e.id and before.round = bent.round
+  and before.component = bent.component
+join formulations now on now.episode_id = e.id and now.round = mended.round
+  and now.component = bent.component and now.statement <> before.statement
+union all
+select e.id, e.run_id, e.case_id, e.patient_id, e.split, 'diagnosis', null, yes.idx, no.idx,
+  json_object('label', yes.label, 'code', yes.code, 'rationale', yes.rationale),
+  json_object('label', no.label, 'code', no.code, 'rationale', no.rationale), null,
+  e.crisis, e.self_judged, e.guidance, e.status
+from played e
+join diagnoses yes on yes.episode_id = e.id
+join diagnoses no on no.episode_id = e.id
+where yes.chosen and not no.chosen and yes.status = 'mapped' and yes.code is not no.code;
 """

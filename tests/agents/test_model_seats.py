@@ -8,7 +8,7 @@ import pytest
 
 from agents import registry
 from agents.ask import Ask
-from agents.excerpts import digest
+from agents.excerpts import excerpt
 from agents.judge import ModelJudge, render_score
 from agents.manager import ModelManager, render_principle, render_probe
 from agents.patient import (
@@ -485,7 +485,7 @@ def test_a_further_plan_only_adds_to_the_prompts() -> None:
         render_score(replace(JUDGE_VIEW, name=name)).messages() for name in ("One", "Two")
     )
     assert scored[0] == next_scored[0]
-    start = transcript(digest(JUDGE_VIEW.lines))
+    start = transcript(excerpt(JUDGE_VIEW.lines))
     assert scored[1]["content"].startswith(start)
     assert next_scored[1]["content"].startswith(start)
 

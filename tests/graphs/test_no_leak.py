@@ -124,7 +124,9 @@ async def test_a_speaking_patients_record_is_known_only_from_its_turns(
     config: ArenaConfig, server: MockServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     case, canaries = canary_case("say", spoken=True)
-    played = await play(config, case, monkeypatch, {"patient": TalkingPatient()})
+    # A patient by the rules need not answer: a few more questions make sure that it speaks.
+    longer = replace(config, exchanges=8)
+    played = await play(longer, case, monkeypatch, {"patient": TalkingPatient()})
     spoken = [turn["text"] for turn in played["turns"] if turn["speaker"] == "patient"]
     said = [canary for canary in canaries if any(canary in text for text in spoken)]
     assert said, "the patient must speak for this to prove anything"

@@ -331,6 +331,43 @@ def test_cost_by_seat(store: Store) -> None:
     ]
 
 
+TOTALS = (
+    "select * from bias_by_component order by component, verdict",
+    "select * from cost_by_seat order by seat",
+    "select calls, tokens from episode_summary",
+)
+
+
+def test_what_is_counted_at_the_end_is_what_the_rows_say(store: Store) -> None:
+    def end() -> None:
+        """The status is set again, as it is when an episode ends: triggers count."""
+        store.write_sync([Change("episodes", {"id": "e"}, {"status": "ok"})])
+
+    live = [store.fetch(sql) for sql in TOTALS]
+    assert store.fetch("select * from verdict_counts") == []
+    end()
+    assert sum(row["n"] for row in store.fetch("select n from verdict_counts")) == 6
+    assert [store.fetch(sql) for sql in TOTALS] == live
+    # What is changed afterwards is not answered from the counts.
+    store.write_sync([*stated(2, "emotions", "angry", "distorted", 0.1), call(3, "judge")])
+    changed = [store.fetch(sql) for sql in TOTALS]
+    assert changed[0][-1]["verdict"] == "distorted"
+    assert changed[2] == [{"calls": 4, "tokens": 330}]
+    end()
+    assert [store.fetch(sql) for sql in TOTALS] == changed
+    store.write_sync([Change("calls", {"id": "call3"}, {"prompt_tokens": 0})])
+    assert store.fetch(TOTALS[2]) == [{"calls": 4, "tokens": 230}]
+
+
+def test_the_history_of_a_limit_is_kept(store: Store) -> None:
+    moment = {"run_id": "r", "worker": 0, "at": "2026-01-31T09:30:00.000Z", "in_flight": 3}
+    store.write_sync([Row("concurrency", moment | {"reason": "grow", "limit": 4})])
+    store.write_sync([Row("concurrency", moment | {"reason": "throttled", "limit": 2})])
+    store.write_sync([Row("concurrency", moment | {"reason": "grow", "limit": 5})])
+    found = store.fetch('select reason, "limit" from concurrency order by reason')
+    assert [tuple(row.values()) for row in found] == [("grow", 5), ("throttled", 2)]
+
+
 def test_sft_candidates(store: Store) -> None:
     rows = store.fetch("select * from sft_candidates order by task, idx")
     assert [(row["task"], row["idx"], row["score"], row["crisis"]) for row in rows] == [

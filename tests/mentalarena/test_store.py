@@ -107,7 +107,10 @@ def test_a_change_updates_one_row_and_refuses_a_missing_one(store: Store) -> Non
         (episode("e", status="fine"), "CHECK constraint failed"),
         (episode("e", sample="many"), "cannot store TEXT value in INTEGER column"),
         (episode("e", run_id=None), "NOT NULL constraint failed: episodes.run_id"),
-        (episode("e", run_id="unknown"), "FOREIGN KEY.*write the row that is referred to first"),
+        (
+            episode("e", run_id="unknown"),
+            "FOREIGN KEY.*write the row that is referred to with it or",
+        ),
         (episode("e", seed=2**70), "too large"),
         (episode("e", case_hash="\ud800"), "surrogates not allowed"),
         (episode("e", started_at=datetime.now(UTC)), "started_at: a datetime cannot be stored"),
@@ -237,6 +240,50 @@ async def test_a_bad_batch_fails_alone_in_its_group(store: Store) -> None:
     assert isinstance(results[4], StoreError)
     names = [row["id"] for row in store.fetch("select id from episodes order by id")]
     assert names == ["e0", "e1", "e2", "e4", "e5", "first"]
+
+
+async def test_batches_committed_together_keep_the_order_that_matters(store: Store) -> None:
+    """Rows of one table are run side by side; what a row refers to may then stand after it."""
+    template = Row("templates", {"hash": "t", "name": "n", "text": "t"})
+    store.write_sync([template, episode("a"), episode("b")])
+
+    def call(name: str) -> Row:
+        values = dict.fromkeys(
+            ("node", "seat", "purpose", "model", "resolved_model", "prompt_hash", "answer"), "x"
+        ) | dict.fromkeys(("attempt", "step", "visit", "sample", "reask", "attempts"), 1)
+        fixed = {"id": name, "episode_id": "b", "template_hash": "t", "latency_ms": 1.0}
+        return Row("calls", values | fixed)
+
+    hold = sqlite3.connect(store.path, isolation_level=None)
+    hold.execute("begin immediate")
+    tasks = [asyncio.create_task(store.write([episode("first")]))]
+    await asyncio.sleep(0.1)
+    for rows in (
+        [turn("a", 0, "one")],
+        [call("c"), turn("b", 0, "two", call_id="c")],
+        [turn("a", 0, "three", role_flip=True), turn("a", 0, "four")],
+        [turn("b", 1, call_id="nothing")],
+        [Change("turns", {"episode_id": "a", "idx": 0}, {"purpose": "probe"})],
+        [turn("b", 2, "five")],
+    ):
+        tasks.append(asyncio.create_task(store.write(rows)))
+    await asyncio.sleep(0.1)
+    hold.execute("rollback")
+    hold.close()
+    results = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [i for i, result in enumerate(results) if result is not None] == [4]
+    assert "FOREIGN KEY" in str(results[4])
+    found = store.fetch(
+        "select episode_id, idx, text, purpose, role_flip, call_id from turns order by 1, 2"
+    )
+    assert [tuple(row.values()) for row in found] == [
+        ("a", 0, "four", "probe", 1, None),
+        ("b", 0, "two", "exchange", 0, "c"),
+        ("b", 2, "five", "exchange", 0, None),
+    ]
+    matched = store.fetch("select rowid from turns_fts where turns_fts match 'four OR two OR five'")
+    assert len(matched) == 3
+    assert store.fetch("select rowid from turns_fts where turns_fts match 'one OR three'") == []
 
 
 async def test_a_full_queue_holds_writers_back_and_the_loop_stays_free(
@@ -388,6 +435,36 @@ def test_a_full_disk_fails_everybody_and_keeps_what_was_committed(path: Path) ->
         found = {row["hash"] for row in store.fetch("select hash from templates")}
         assert found == {"first", *[str(i) for i in json.loads(kept)]}
         store.write_sync([Row("templates", {"hash": "next", "name": "n", "text": "t"})])
+
+
+@pytest.mark.parametrize("suffix", ["", "-wal"])
+async def test_a_file_taken_away_is_noticed_before_anything_is_lost(
+    path: Path, suffix: str
+) -> None:
+    store = open_store(path)
+    await store.write([*base_rows(), episode("kept")])
+    Path(f"{path}{suffix}").unlink()
+    with pytest.raises(StoreError, match="was deleted, moved or replaced") as caught:
+        await store.write([episode("late")])
+    rescued = Path(f"{path}.rescued")
+    assert f"all it held is in {rescued}, move that to {path}" in str(caught.value)
+    with pytest.raises(StoreError, match="was deleted"):
+        await store.write([episode("later")])
+    store.close()
+    rescued.replace(path)
+    with open_store(path) as again:
+        assert "kept" in {row["id"] for row in again.fetch("select id from episodes")}
+        assert again.fetch("pragma integrity_check") == [{"integrity_check": "ok"}]
+
+
+async def test_a_file_taken_away_is_noticed_when_it_is_read(path: Path) -> None:
+    store = open_store(path)
+    await store.write([*base_rows(), episode("kept")])
+    path.unlink()
+    with pytest.raises(StoreError, match="was deleted, moved or replaced"):
+        await store.fetch_async("select 1 from episodes")
+    store.close()
+    assert Path(f"{path}.rescued").exists()
 
 
 def test_importing_the_store_stays_light() -> None:
