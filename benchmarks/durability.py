@@ -149,7 +149,7 @@ def measure_kills(lab: Lab, kills: int, workers: int) -> Iterator[Figure]:
         lab.run(server.base_url, calm, *flags)
         calls = server.stats()["chat_requests"]
     db = lab.folder / f"killed-{workers}.db"
-    flags = (*flags, "--workers", str(workers))
+    spread = (*flags, "--workers", str(workers))
     draw = random.Random(workers)
     done, under_way = 0, 0
     with MockServerProcess(latency=0.05) as server:
@@ -157,7 +157,7 @@ def measure_kills(lab: Lab, kills: int, workers: int) -> Iterator[Figure]:
             before = server.stats()["prompts_answered"]
             # Spread over what is left, so that the batch is not complete before the last kill.
             share = max(2, 2 * (calls - before) // (kills - done + 1))
-            process = lab.start(server.base_url, db, *flags)
+            process = lab.start(server.base_url, db, *spread)
             by_time = time.monotonic() + draw.uniform(0, 6) if draw.random() < 0.5 else None
             target = server.stats()["chat_requests"] + draw.randrange(1, share)
             while process.poll() is None and (
@@ -172,7 +172,7 @@ def measure_kills(lab: Lab, kills: int, workers: int) -> Iterator[Figure]:
             process.communicate()
             done += 1
             lab.note(f"kill {done} of {kills}, {before} of {calls} calls answered")
-        last = lab.run(server.base_url, db, *flags)
+        last = lab.run(server.base_url, db, *spread)
         again = server.stats()["answered_again"]
     name = f"{done} kills, {workers} worker{'s' if workers > 1 else ''}"
     with open_store(calm) as one, open_store(db) as other:
@@ -223,7 +223,7 @@ def measure_down(lab: Lab) -> Iterator[Figure]:
         process = lab.start(server.base_url, db, *flags)
         while server.stats()["chat_requests"] < 300:
             threading.Event().wait(0.01)
-    out, err = process.communicate(timeout=_PATIENCE)
+    _, err = process.communicate(timeout=_PATIENCE)
     lab.note(err.strip())
     states = {"ok", "failed", "aborted"}
     with open_store(db) as store:

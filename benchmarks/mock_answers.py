@@ -104,9 +104,7 @@ def _read_message(index: int, message: Any) -> tuple[str, str]:
     raise BadRequestError(f"'{where}.content' must be text", f"{where}.content")
 
 
-def answer(
-    prompt: Prompt, body: Mapping[str, Any], seed: int, words: int, score: int = 0
-) -> Reply:
+def answer(prompt: Prompt, body: Mapping[str, Any], seed: int, words: int, score: int = 0) -> Reply:
     """The answer to a prompt, cut by the request's ``stop`` and ``max_tokens``.
 
     Args:

@@ -212,9 +212,9 @@ def commands() -> str:
         "One spelling is used everywhere: `mentalarena COMMAND`, with the environment activated "
         "(`source .venv/bin/activate`). `python -m graphs.arena` is `mentalarena run`, and "
         "`make arena` is that with no flags.",
-        "Exit codes: 0 done; 1 an episode failed, or `doctor` found something broken; 2 a mistake "
-        "that the message says how to mend; 130 interrupted. Errors are one line on standard "
-        "error.",
+        "Exit codes: 0 done; 1 an episode failed, `replay` or `show --prompts` found a difference, "
+        "or `doctor` something broken; 2 a mistake that the message says how to mend; 130 "
+        "interrupted. Errors are one line on standard error.",
         _help(cli, "mentalarena"),
     ]
     variables: dict[str, list[str]] = {}
@@ -241,14 +241,22 @@ def commands() -> str:
 
 def _modules() -> list[tuple[str, str]]:
     names = (
-        "graphs.arena", "graphs.batch", "graphs.branch", "docs.generate", "mentalarena.schema",
-        "mentalarena.builtin_vectors", "mentalarena.calibration", "benchmarks.mock_server",
+        "graphs.arena", "graphs.batch", "graphs.branch", "graphs.reproduce", "docs.generate",
+        "mentalarena.schema", "mentalarena.builtin_vectors", "mentalarena.calibration",
+        "benchmarks.__main__", "benchmarks.throughput", "benchmarks.tokens", "benchmarks.store",
+        "benchmarks.client", "benchmarks.durability", "benchmarks.episodes",
+        "benchmarks.decoder_check", "benchmarks.mock_server",
     )  # fmt: skip
     rows = []
     for name in names:
         text = (ROOT / (name.replace(".", "/") + ".py")).read_text("utf-8")
         first = text.removeprefix('"""').split("\n\n")[0]
-        rows.append((f"`python -m {name}`", " ".join(first.replace("``", "`").split())))
+        rows.append(
+            (
+                f"`python -m {name.removesuffix('.__main__')}`",
+                " ".join(first.replace("``", "`").split()),
+            )
+        )
     return rows
 
 

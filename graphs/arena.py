@@ -120,7 +120,7 @@ def _recorded(name: str, node: Node) -> Callable[..., Awaitable[ArenaState]]:
                 rows.append(route_row(episode_id, step, name, FIXED[name], "always"))
             if name == "close":
                 rows.append(plans.closing_stamp(episode_id))
-            await session.save(episode_id, rows)
+            await session.save(episode_id, rows, at_once=name == "close")
         except BaseException as error:
             await session.fail(episode_id, attempt, error)
             raise
@@ -152,7 +152,6 @@ graph = build()
 
 
 if __name__ == "__main__":
-    from graphs.play import run
-    from mentalarena.cli import run_command
+    from mentalarena.cli import COMMANDS, load, run_command
 
-    run_command(run, "python -m graphs.arena")
+    run_command(load(COMMANDS["run"][0]), "python -m graphs.arena")

@@ -29,6 +29,7 @@ from graphs.scheduler import Batch, Job, plan, run_batch
 from graphs.session import Session, open_session
 from mentalarena.budget import Meter, read_prices
 from mentalarena.config import ArenaConfig
+from mentalarena.encoder_process import encoder_process
 from mentalarena.errors import ConfigurationError, StoreError
 from mentalarena.models import require
 
@@ -147,7 +148,7 @@ def executor_for(how: How, work: Batch, session: Session, run_id: str) -> Execut
     show_default=True,
     type=Concurrency(),
     metavar="N|auto",
-    help="Episodes in flight, over all workers; auto finds out what the server takes.",
+    help="Model requests in flight, over all workers; auto finds out what the server takes.",
 )
 @option(
     "--workers",
@@ -244,6 +245,9 @@ def batch(
     how = How(concurrency, workers, executor, address, retry_episodes)
     check_how(how, config)
     check_seats(config)
+    if not dry_run:
+        # It takes seconds to load, beside all that comes before its first use.
+        encoder_process().start()
     with closing(open_session(config)) as session:
         session.meter = meter
         jobs = plan(session, case_id, samples, episodes)
@@ -311,7 +315,6 @@ def _play_locked(
     started = time.monotonic()
     interrupted = False
     if work.missing():
-        session.embedder.preload()
         console = None if quiet or as_json else Console(highlight=False)
         try:
             asyncio.run(run_batch(work, executor_for(how, work, session, run_id), meter, console))

@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from functools import partial
 from typing import Protocol
 
 from graphs.episode import Played, play_episode
@@ -33,12 +34,15 @@ from graphs.session import Session
 from graphs.state import Claim
 from mentalarena.case import Case
 from mentalarena.errors import MentalArenaError, StoreError, WorkerError
-from mentalarena.limiter import START, Limiter, Moment, limiter
+from mentalarena.limiter import START, FixedLimit, Limiter, Moment, limiter
 from mentalarena.rows import Row
 
 AHEAD = 1.25
-"""Episodes in flight for each request that an adaptive limit allows: while one of them encodes or
-decodes, another one asks, so that the limit and not the number of episodes is what is felt out."""
+"""Episodes in play for each request that an adaptive limit allows: so many ask at once that the
+limit, and not the number of episodes, is what is felt out."""
+AT_LEISURE = 3
+"""Further episodes in play, at most, for each that may be: as many as wait for the sentence encoder
+and so ask nothing. While the encoder loads, that is all of them."""
 RESTARTS = 3
 """How often a worker's place is filled again, as long as no episode ends in between."""
 FAREWELL = 10.0
@@ -50,7 +54,10 @@ class Executor(Protocol):
     """Plays one episode after the other, many at once. Used as an asynchronous context manager."""
 
     def room(self) -> int:
-        """Episodes that may be in flight now."""
+        """Episodes that may be in play now.
+
+        As many as requests may be in flight, and more while some wait for the sentence encoder.
+        """
         ...
 
     async def play(self, case: Case, seed: int, claim: Claim) -> Played:
@@ -77,7 +84,7 @@ class InProcess:
     Args:
         session: What is played.
         run_id: The run that the history of an adaptive limit belongs to.
-        concurrency: Episodes in flight; None to find out what the server takes.
+        concurrency: Requests in flight; None to find out what the server takes.
         changed: Called when there may be more room.
     """
 
@@ -93,28 +100,33 @@ class InProcess:
 
     def room(self) -> int:
         """See :class:`Executor`."""
-        if self._concurrency is not None:
-            return self._concurrency
-        return math.ceil((self._limiter.limit if self._limiter else START) * AHEAD)
+        limit = self._concurrency
+        if limit is None:
+            limit = math.ceil((self._limiter.limit if self._limiter else START) * AHEAD)
+        return limit + min(AT_LEISURE * limit, self._session.waiting)
 
     async def play(self, case: Case, seed: int, claim: Claim) -> Played:
         """See :class:`Executor`."""
         return await play_episode(self._session, case, seed, claim)
 
     async def __aenter__(self) -> "InProcess":
-        if self._concurrency is None:
+        self._session.waits = self._changed
+        if self._concurrency is not None:
+            limiter.set(FixedLimit(self._concurrency, self._session.meter.check))
+        else:
             history = self._history = LimitHistory(self._session.store, self._run_id, 0)
 
             def note(moment: Moment) -> None:
                 history.add(moment)
                 self._changed()
 
-            self._limiter = Limiter(note)
+            self._limiter = Limiter(note, self._session.meter.check)
             limiter.set(self._limiter)
         return self
 
     async def __aexit__(self, *_: object) -> None:
         limiter.set(None)
+        self._session.waits = lambda: None
         if self._history is not None:
             with suppress(StoreError):
                 await self._history.flush()
@@ -152,7 +164,7 @@ class Workers:
     Args:
         session: What is played.
         run_id: The run.
-        concurrency: Episodes in flight, over all workers; None to find out what the server takes.
+        concurrency: Requests in flight, over all workers; None to find out what the server takes.
         changed: Called when there may be more room.
         workers: How many.
         connect: Starts one.
@@ -172,6 +184,8 @@ class Workers:
         self._concurrency = concurrency
         self._changed = changed
         self._connect = connect
+        # A worker that may ask nothing would never end what it is given.
+        workers = min(workers, concurrency or workers)
         self._places = [_Place(number) for number in range(1, workers + 1)]
         self._losses = 0
         """Workers lost since an episode ended."""
@@ -180,9 +194,10 @@ class Workers:
 
     def room(self) -> int:
         """See :class:`Executor`."""
-        if self._concurrency is not None:
-            return self._concurrency
-        return sum(math.ceil(place.limit * AHEAD) for place in self._places)
+        limit = self._concurrency
+        if limit is None:
+            limit = sum(math.ceil(place.limit * AHEAD) for place in self._places)
+        return limit + min(AT_LEISURE * limit, self._session.waiting)
 
     async def play(self, case: Case, seed: int, claim: Claim) -> Played:
         """See :class:`Executor`."""
@@ -202,10 +217,12 @@ class Workers:
         return Played(claim["episode_id"], error)
 
     async def __aenter__(self) -> "Workers":
+        self._session.waits = self._changed
         return self
 
     async def __aexit__(self, *_: object) -> None:
         self._closing = True
+        self._session.waits = lambda: None
         for place in self._places:
             if place.connection is not None:
                 place.connection.send(Stop())
@@ -231,11 +248,18 @@ class Workers:
             self._session.config,
             self._session.thresholds,
             self._session.meter,
-            self._concurrency is None,
+            self._share(place.number),
         )
         connection = place.connection = await self._connect(setup)
         place.listening = asyncio.create_task(self._listen(place, connection))
         return connection
+
+    def _share(self, number: int) -> int | None:
+        """Requests that a worker may have in flight; None for it to find out."""
+        if self._concurrency is None:
+            return None
+        whole, rest = divmod(self._concurrency, len(self._places))
+        return whole + (number <= rest)
 
     async def _listen(self, place: "_Place", connection: Connection) -> None:
         serving: set[asyncio.Task[None]] = set()
@@ -278,7 +302,8 @@ class Workers:
             elif request.what == "fetch":
                 value = await store.fetch_async(*request.argument)
             else:
-                value = await asyncio.to_thread(self._session.embedder.vectors, request.argument)
+                embed = partial(self._session.embedder.vectors, request.argument)
+                value = await self._session.encoding(embed)
         except MentalArenaError as error:
             problem = error
         spent = meter.calls, meter.tokens, meter.cost

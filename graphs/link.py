@@ -31,8 +31,8 @@ class Setup(NamedTuple):
     thresholds: Thresholds
     meter: Meter
     """Limits, prices, and what was spent when the worker was started."""
-    adaptive: bool
-    """Whether the worker finds out how many requests it may have in flight."""
+    requests: int | None
+    """How many it may have in flight; None for it to find out."""
 
 
 class Play(NamedTuple):

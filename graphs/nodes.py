@@ -105,7 +105,7 @@ def at_random(ids: Sequence[str], seed: int) -> str:
 
 async def encode_case(state: EncodeInput, session: Session, at: Place) -> ArenaState:
     """``encode``: match coping strategies with behavior principles; the manager chooses one."""
-    case, found = await asyncio.to_thread(_matched, state["case_id"], session)
+    case, found = await session.encoding(lambda: _matched(state["case_id"], session))
     view = ManagerView(
         tuple(clause.text for clause in case.cognitive_model.coping_strategies), found
     )
@@ -200,7 +200,7 @@ async def decode(state: DecodeInput, session: Session, at: Place) -> ArenaState:
     latest = state["formulations"][-1]
     formulation = Formulation.model_validate(latest["components"])
     spoken = [turn["text"] for turn in state["turns"] if turn["speaker"] == "patient"]
-    deviations, decision = await asyncio.to_thread(
+    deviations, decision = await session.encoding(
         # The decoder itself is made on first use, from files: in the thread too.
         lambda: session.decoder.decode(
             case.patient_id,

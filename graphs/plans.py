@@ -52,7 +52,7 @@ async def diagnose(state: TherapistInput, session: Session, at: Place) -> ArenaS
     )
     answer = await session.therapist.diagnose(view, at)
     options = answer.value.options
-    codes = await asyncio.to_thread(
+    codes = await session.encoding(
         lambda: [map_label(option.label, session.embedder.nearest) for option in options]
     )
     records: list[DiagnosisRecord] = []

@@ -165,7 +165,14 @@ def _thresholds(
             f"episode {episode_id}: its thresholds ({stored['thresholds_hash'][:12]}) are not in "
             f"{store.path}, and the built-in ones are others"
         )
-    return Thresholds.model_validate_json(text)
+    try:
+        return Thresholds.model_validate_json(text)
+    except ValidationError as error:
+        raise ConfigurationError(
+            f"episode {episode_id}: this version cannot read its thresholds "
+            f"({stored['thresholds_hash'][:12]}): use the version that played it "
+            "(runs.code_version)"
+        ) from error
 
 
 def _text(store: ReadableStore, hash_: str | None) -> str | None:
@@ -203,19 +210,24 @@ def placed(at: Place, stretches: Sequence[Stretch]) -> Place:
 
 
 class _Unwritten:
-    """A store that is read only: what a replay writes is there already."""
+    """A store that is read only: what a replay writes is there already, or belongs elsewhere."""
 
-    def __init__(self, store: StoreReader | Store) -> None:
+    def __init__(self, store: StoreReader | Store, into: Store | None) -> None:
         self.path = store.path
         self.fetch = store.fetch
         self.fetch_async = store.fetch_async
         self.vectors = store.vectors
+        self._into = into
 
     async def write(self, rows: Sequence[Write]) -> None:
-        """Drop them."""
+        """Hand them to the other store; without one, drop them."""
+        if self._into is not None:
+            await self._into.write(rows)
 
     def write_sync(self, rows: Sequence[Write]) -> None:
-        """Drop them."""
+        """The same, blocking."""
+        if self._into is not None:
+            self._into.write_sync(rows)
 
     def put_vectors(self, encoder_hash: str, vectors: Mapping[str, bytes]) -> None:
         """Drop them."""
@@ -264,7 +276,7 @@ class _StoredJournal:
 
 
 class ReplaySession(Session):
-    """A session that plays a stored episode from its journal and writes nothing.
+    """A session that plays a stored episode from its journal and writes nothing to its store.
 
     Args:
         origin: The episode.
@@ -272,6 +284,7 @@ class ReplaySession(Session):
         on_call: Looks at every call; what it raises ends the replay.
         config: Another configuration than the stored one, to see how far that goes.
         thresholds: Likewise.
+        into: Another store, for what the nodes write; by default it is dropped.
     """
 
     def __init__(
@@ -281,8 +294,9 @@ class ReplaySession(Session):
         on_call: OnCall,
         config: ArenaConfig | None = None,
         thresholds: Thresholds | None = None,
+        into: Store | None = None,
     ) -> None:
-        unwritten = _Unwritten(store)
+        unwritten = _Unwritten(store, into)
         embedder = SentenceEncoder(unwritten, builtin_vectors())
         parts = Parts(
             unwritten, embedder, thresholds or origin.thresholds, {origin.case.id: origin.case}
@@ -292,11 +306,13 @@ class ReplaySession(Session):
         self._answers = _StoredJournal(origin.calls, on_call)
         self.step = 0
         """The super-step that was begun last."""
+        self.node = ""
+        """Its node."""
 
     def place(self, state: Episode, node: str) -> Place:
         """As in any session; a step that the episode shares is placed where it was played."""
         at = super().place(state, node)
-        self.step = at.step
+        self.step, self.node = at.step, node
         return placed(at, self.origin.stretches)
 
     def journal(self, episode_id: str) -> Journal:

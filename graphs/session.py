@@ -7,12 +7,13 @@ live objects are made from it once a process and found again here by every node.
 import asyncio
 import threading
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from contextvars import ContextVar
-from functools import cached_property
+from contextvars import ContextVar, copy_context
+from functools import cached_property, partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from agents.prompting import STYLES, styles_text, template_hashes
 from agents.registry import SeatSpec, seat
@@ -32,6 +33,15 @@ from mentalarena.roster import builtin_cases, find_case, read_case_file
 from mentalarena.similarity import SentenceEncoder
 from mentalarena.store import Change, Row, Store, Write, open_store, utc_now
 from mentalarena.store_api import EpisodeStore
+
+T = TypeVar("T")
+
+_encoding = ThreadPoolExecutor(4, "encoding")
+"""Threads that may wait for the sentence encoder; the others' work must not wait behind them."""
+
+_MOST_PENDING = 100
+"""Rows of one episode that may wait to be written with its next answer; rule-based seats give
+none."""
 
 
 class Parts(NamedTuple):
@@ -53,6 +63,10 @@ class Session:
         self._journals: dict[str, EpisodeJournal] = {}
         self._known_templates: set[str] = set()
         self.meter = Meter()
+        self.waiting = 0
+        """Episodes that wait for the sentence encoder."""
+        self.waits: Callable[[], None] = lambda: None
+        """Called when one more does."""
 
     @cached_property
     def decoder(self) -> SymptomDecoder:
@@ -148,7 +162,11 @@ class Session:
         """The journal of an episode that is being played."""
         if episode_id not in self._journals:
             self._journals[episode_id] = EpisodeJournal(
-                self.store, episode_id, self._known_templates, self.meter
+                self.store,
+                episode_id,
+                self._known_templates,
+                self.meter,
+                partial(self._take, episode_id),
             )
         return self._journals[episode_id]
 
@@ -161,12 +179,33 @@ class Session:
         """Keep a row for the next :meth:`save` of this episode."""
         self._pending.setdefault(episode_id, []).append(row)
 
-    async def save(self, episode_id: str, rows: Sequence[Write]) -> None:
-        """Write what was noted and ``rows``; returns once committed."""
-        noted = self._pending.get(episode_id, [])
-        if noted or rows:
-            await self.store.write([*noted, *rows])
-        self._pending.pop(episode_id, None)
+    async def save(self, episode_id: str, rows: Sequence[Write], *, at_once: bool) -> None:
+        """Keep what a node added, together with what was noted.
+
+        What a node adds follows from answers that are committed already, so it may wait for the
+        next answer and be written with that: one wait for the disk a call instead of two. With
+        ``at_once`` it returns once everything is committed.
+        """
+        pending = self._pending.setdefault(episode_id, [])
+        pending += rows
+        if at_once or len(pending) >= _MOST_PENDING:
+            await self.store.write(self._take(episode_id))
+
+    def _take(self, episode_id: str) -> list[Write]:
+        return self._pending.pop(episode_id, [])
+
+    async def encoding(self, work: Callable[[], T]) -> T:
+        """What ``work``, which needs the sentence encoder, gives; in a thread.
+
+        An episode that waits here asks no model: :attr:`waiting` tells how many do.
+        """
+        loop = asyncio.get_running_loop()
+        self.waiting += 1
+        self.waits()
+        try:
+            return await loop.run_in_executor(_encoding, copy_context().run, work)
+        finally:
+            self.waiting -= 1
 
     async def fail(self, episode_id: str, attempt: int, error: BaseException) -> None:
         """Record why an episode ended early; what it had reached stays."""

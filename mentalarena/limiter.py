@@ -52,14 +52,22 @@ class Limiter:
 
     Args:
         changed: Called at every change of the whole-number limit.
+        check: Called when a request's turn has come; what it raises, the request raises. It may
+            have waited long, and what was to be spent may be spent by now.
         start: Limit to begin with.
         most: Limit that is never passed.
     """
 
     def __init__(
-        self, changed: Callable[[Moment], None], *, start: int = START, most: int = MOST
+        self,
+        changed: Callable[[Moment], None],
+        check: Callable[[], None] = lambda: None,
+        *,
+        start: int = START,
+        most: int = MOST,
     ) -> None:
         self._changed = changed
+        self._check = check
         self._limit = float(min(start, most))
         self._most = most
         self._threshold = float(most)
@@ -146,6 +154,21 @@ class Limiter:
         self._changed(Moment(reason, self.limit, self._in_flight))
 
 
+class FixedLimit(Limiter):
+    """A limit that stays as it was given.
+
+    Args:
+        requests: Requests that may be in flight.
+        check: As for any limiter.
+    """
+
+    def __init__(self, requests: int, check: Callable[[], None] = lambda: None) -> None:
+        super().__init__(lambda _: None, check, start=requests, most=requests)
+
+    def _overloaded(self, entry: _Entry, reason: Reason, wait: float | None) -> None:
+        """Who was turned away waits; the others were not asked to."""
+
+
 class _Slot(AbstractAsyncContextManager["_Slot"]):
     """One request's place; the request says how it went before it leaves."""
 
@@ -155,6 +178,11 @@ class _Slot(AbstractAsyncContextManager["_Slot"]):
 
     async def __aenter__(self) -> "_Slot":
         self._entry = await self._limiter._enter()
+        try:
+            self._limiter._check()
+        except BaseException:
+            self._limiter._leave()
+            raise
         return self
 
     async def __aexit__(

@@ -24,7 +24,10 @@ ABOUT: Final = {
     "concurrency": "How many requests were let through at once, where the run found that out.",
     "turns": "What was said aloud, once each.",
     "calls": "The journal: every answered model call, under a key that comes from the state.",
-    "templates": "Prompt templates, patient styles and thresholds by content, to run an episode again as it was.",
+    "templates": (
+        "Prompt templates, patient styles and thresholds by content, to run an episode again as it "
+        "was."
+    ),
     "formulations": "The therapist's statement of each component, round by round.",
     "deviations": "The decoder's verdict on each statement, with every figure that decided it.",
     "decisions": "The manager's verdict on a whole formulation, and what followed from it.",
@@ -35,8 +38,8 @@ ABOUT: Final = {
     "injections": "Intent biases put in on purpose by rule-based seats; no seat reads them.",
     "errors": "What went wrong, attempt by attempt; an episode that recovered keeps its rows.",
     "verdict_counts": (
-        "Deviations of an episode that has ended, counted for `bias_by_component`. Triggers fill it "
-        "and take out what is no longer true."
+        "Deviations of an episode that has ended, counted for `bias_by_component`. Triggers fill "
+        "it and take out what is no longer true."
     ),
     "seat_costs": "Calls of an episode that has ended, added up for `cost_by_seat`; likewise.",
     "embeddings": "Sentence vectors by encoder and text, so that batching never changes a replay.",

@@ -6,7 +6,8 @@ from collections import deque
 
 import pytest
 
-from mentalarena.limiter import CUT, START, Limiter, Moment
+from mentalarena.errors import BudgetError
+from mentalarena.limiter import CUT, START, FixedLimit, Limiter, Moment
 
 
 class Server:
@@ -134,3 +135,26 @@ async def test_a_turn_that_came_while_being_cancelled_is_passed_on() -> None:
         await second
     async with asyncio.timeout(5), limiter.request():
         pass
+
+
+async def test_a_fixed_limit_stays_and_a_spent_budget_stops_at_the_gate() -> None:
+    left = [2]
+
+    def check() -> None:
+        if not left[0]:
+            raise BudgetError("used up")
+        left[0] -= 1
+
+    limiter = FixedLimit(3, check)
+    for _ in range(2):
+        async with limiter.request() as slot:
+            slot.throttled(60.0)
+    assert limiter.limit == 3
+    for _ in range(4):
+        with pytest.raises(BudgetError):
+            async with limiter.request():
+                pytest.fail("the request was sent")
+    left[0] = 3
+    server = Server(99)
+    await demand(limiter, server, 3, 3)
+    assert server.most == 3, "those who were refused have left their places"
