@@ -6,6 +6,7 @@ string that something later takes for an answer.
 """
 
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from typing import Any, Generic, Literal, NamedTuple, Protocol, TypeVar
 
 from agents.answers import (
@@ -20,6 +21,7 @@ from agents.prompting import Prompt
 from agents.seats import Answer, Answered, Failure, Place, Seat, Utterance
 from mentalarena.errors import ParseError
 from mentalarena.journal import Call, digest
+from mentalarena.limiter import gate
 from mentalarena.provider import Reply
 
 T = TypeVar("T", bound=Answer)
@@ -230,36 +232,39 @@ class Ask:
         grammar = None
         if self.labelled:
             grammar = SPOKEN_GRAMMARS.get(self._seat) if spoken else labelled_grammar(answer_type)
-        reply = await self._answerer.answer(messages, schema, seed, grammar)
-        one = _judged(reply.text, reply.truncated, key, answer_type, checked, self.labelled)
-        failure = None
-        if one.failure is not None:
-            failure = f"{one.failure.boundary}: {one.failure.message}"
-        call = Call(
-            id=key,
-            episode_id=at.episode_id,
-            attempt=at.attempt,
-            step=at.step,
-            node=at.node,
-            visit=at.visit,
-            sample=sample,
-            reask=reask,
-            seat=self._seat,
-            purpose=purpose,
-            model=self._spec,
-            resolved_model=reply.resolved_model,
-            template_hash=prompt.template.hash,
-            prompt_hash=prompt_hash,
-            prompt_tokens=reply.prompt_tokens,
-            completion_tokens=reply.completion_tokens,
-            cost=None,
-            latency_ms=reply.latency_ms,
-            attempts=reply.attempts,
-            answer=reply.text,
-            failure=failure,
-        )
-        found = prompt.template
-        await at.journal.record(call, (found.hash, found.name, found.text))
+        async with gate.get() or nullcontext():
+            # It may have waited long, and what was to be spent may be spent by now.
+            await at.journal.find(key, prompt_hash, messages)
+            reply = await self._answerer.answer(messages, schema, seed, grammar)
+            one = _judged(reply.text, reply.truncated, key, answer_type, checked, self.labelled)
+            failure = None
+            if one.failure is not None:
+                failure = f"{one.failure.boundary}: {one.failure.message}"
+            call = Call(
+                id=key,
+                episode_id=at.episode_id,
+                attempt=at.attempt,
+                step=at.step,
+                node=at.node,
+                visit=at.visit,
+                sample=sample,
+                reask=reask,
+                seat=self._seat,
+                purpose=purpose,
+                model=self._spec,
+                resolved_model=reply.resolved_model,
+                template_hash=prompt.template.hash,
+                prompt_hash=prompt_hash,
+                prompt_tokens=reply.prompt_tokens,
+                completion_tokens=reply.completion_tokens,
+                cost=None,
+                latency_ms=reply.latency_ms,
+                attempts=reply.attempts,
+                answer=reply.text,
+                failure=failure,
+            )
+            found = prompt.template
+            await at.journal.record(call, (found.hash, found.name, found.text))
         return one
 
 

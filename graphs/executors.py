@@ -34,7 +34,7 @@ from graphs.session import Session
 from graphs.state import Claim
 from mentalarena.case import Case
 from mentalarena.errors import MentalArenaError, StoreError, WorkerError
-from mentalarena.limiter import START, FixedLimit, Limiter, Moment, limiter
+from mentalarena.limiter import START, Limiter, Moment, gate, limiter
 from mentalarena.rows import Row
 
 AHEAD = 1.25
@@ -112,7 +112,7 @@ class InProcess:
     async def __aenter__(self) -> "InProcess":
         self._session.waits = self._changed
         if self._concurrency is not None:
-            limiter.set(FixedLimit(self._concurrency, self._session.meter.check))
+            gate.set(asyncio.Semaphore(self._concurrency))
         else:
             history = self._history = LimitHistory(self._session.store, self._run_id, 0)
 
@@ -126,6 +126,7 @@ class InProcess:
 
     async def __aexit__(self, *_: object) -> None:
         limiter.set(None)
+        gate.set(None)
         self._session.waits = lambda: None
         if self._history is not None:
             with suppress(StoreError):

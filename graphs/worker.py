@@ -41,7 +41,7 @@ from mentalarena.builtin_vectors import builtin_vectors
 from mentalarena.case import Case
 from mentalarena.encoder_process import Vectors
 from mentalarena.errors import MentalArenaError, StoreError
-from mentalarena.limiter import FixedLimit, Limiter, Moment, limiter
+from mentalarena.limiter import Limiter, Moment, gate, limiter
 from mentalarena.rows import Write
 from mentalarena.similarity import SentenceEncoder
 from mentalarena.store_api import Params
@@ -75,7 +75,7 @@ class Worker:
         adopt_session(self._session)
         self._history: LimitHistory | None = None
         if setup.requests is not None:
-            limiter.set(FixedLimit(setup.requests, self._meter.check))
+            gate.set(asyncio.Semaphore(setup.requests))
         else:
             history = self._history = LimitHistory(store, setup.run_id, setup.worker)
 
@@ -84,7 +84,7 @@ class Worker:
                 send(Limit(moment.limit))
 
             limiter.set(Limiter(note, self._meter.check))
-        # An actor hears each thing in a context of its own; episodes need this one's limiter.
+        # An actor hears each thing in a context of its own; episodes need what this one holds.
         self._context = contextvars.copy_context()
 
     def receive(self, message: Message) -> None:

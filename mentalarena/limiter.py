@@ -154,21 +154,6 @@ class Limiter:
         self._changed(Moment(reason, self.limit, self._in_flight))
 
 
-class FixedLimit(Limiter):
-    """A limit that stays as it was given.
-
-    Args:
-        requests: Requests that may be in flight.
-        check: As for any limiter.
-    """
-
-    def __init__(self, requests: int, check: Callable[[], None] = lambda: None) -> None:
-        super().__init__(lambda _: None, check, start=requests, most=requests)
-
-    def _overloaded(self, entry: _Entry, reason: Reason, wait: float | None) -> None:
-        """Who was turned away waits; the others were not asked to."""
-
-
 class _Slot(AbstractAsyncContextManager["_Slot"]):
     """One request's place; the request says how it went before it leaves."""
 
@@ -208,3 +193,7 @@ class _Slot(AbstractAsyncContextManager["_Slot"]):
 
 limiter: ContextVar[Limiter | None] = ContextVar("limiter", default=None)
 """The limiter of the run that is being played, if it has one; whichever seat makes a request."""
+
+gate: ContextVar[asyncio.Semaphore | None] = ContextVar("gate", default=None)
+"""Who may ask, where the number is given and not found out: held from before the first request for
+an answer until the answer is stored, so that a kill costs no more than this number of calls."""

@@ -7,7 +7,7 @@ from collections import deque
 import pytest
 
 from mentalarena.errors import BudgetError
-from mentalarena.limiter import CUT, START, FixedLimit, Limiter, Moment
+from mentalarena.limiter import CUT, START, Limiter, Moment
 
 
 class Server:
@@ -137,7 +137,7 @@ async def test_a_turn_that_came_while_being_cancelled_is_passed_on() -> None:
         pass
 
 
-async def test_a_fixed_limit_stays_and_a_spent_budget_stops_at_the_gate() -> None:
+async def test_a_spent_budget_stops_who_waited() -> None:
     left = [2]
 
     def check() -> None:
@@ -145,11 +145,10 @@ async def test_a_fixed_limit_stays_and_a_spent_budget_stops_at_the_gate() -> Non
             raise BudgetError("used up")
         left[0] -= 1
 
-    limiter = FixedLimit(3, check)
+    limiter = Limiter(lambda _: None, check, start=3, most=3)
     for _ in range(2):
-        async with limiter.request() as slot:
-            slot.throttled(60.0)
-    assert limiter.limit == 3
+        async with limiter.request():
+            pass
     for _ in range(4):
         with pytest.raises(BudgetError):
             async with limiter.request():
