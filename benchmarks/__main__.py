@@ -4,10 +4,11 @@ Why: each of them measures processes of its own, so they must not share one, and
 
 How to run::
 
-    python -m benchmarks [--quick] [--json]
+    python -m benchmarks [--full] [--json]
 
-At most 10 minutes on two quiet cores. ``--json`` prints one object with a key a benchmark. What
-disturbs batches on purpose is apart: ``python -m benchmarks.durability``.
+At most 10 minutes on two quiet cores; more with ``--full``, which leaves nothing out. ``--json``
+prints one object with a key a benchmark. What disturbs batches on purpose is apart:
+``python -m benchmarks.durability``.
 """
 
 import argparse
@@ -29,14 +30,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks", description="Every benchmark, one after the other."
     )
-    parser.add_argument("--quick", action="store_true", help="fewer and smaller situations")
+    parser.add_argument("--full", action="store_true", help="every situation, however long")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args(arguments)
     results: dict[str, Any] = {}
     failed = False
     for name in NAMES:
         command = [sys.executable, "-m", f"benchmarks.{name}"]
-        if options.quick and name in WITH_QUICK:
+        if not options.full and name in WITH_QUICK:
             command.append("--quick")
         if options.json:
             command.append("--json")

@@ -66,7 +66,7 @@ CALLS_13 = Recipe(exchanges=1, probe_rounds=0, max_plans=1, judge_samples=1)
 PEERS = (0.2, 16, 48)
 """Latency, in flight and episodes of the situation in which peers were measured."""
 GRID = tuple((latency, in_flight) for latency in (0.2, 1.0) for in_flight in (16, 64, 200))
-QUICK_GRID = ((1.0, 16),)
+QUICK_GRID = ((1.0, 64),)
 
 
 def whole_span_efficiency(run: BatchRun) -> float:

@@ -67,7 +67,7 @@ def changed_keys(stored: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[
 
 
 class Concurrency(click.ParamType[int | None]):
-    """A number of episodes in flight, or ``auto``, which becomes None."""
+    """A number of requests in flight, or ``auto``, which becomes None."""
 
     name = "concurrency"
 
@@ -84,7 +84,7 @@ class How(NamedTuple):
     """How a batch is played; changes nothing in its rows."""
 
     concurrency: int | None
-    """Episodes in flight; None finds out."""
+    """Model requests in flight; None finds out."""
     workers: int
     executor: Literal["local", "ray"]
     address: str

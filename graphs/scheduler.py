@@ -56,7 +56,7 @@ class Tally:
     failed: int = 0
     unfinished: int = 0
     """Stopped on the way by an interrupt or a budget; the same command goes on."""
-    in_flight: int = 0
+    in_play: int = 0
     boundaries: Counter[str] = field(default_factory=Counter)
     stopped: str = ""
     """Why the batch ended early; empty when it did not."""
@@ -65,7 +65,7 @@ class Tally:
         """One line of progress."""
         parts = [
             f"{self.done_before + self.ok} of {self.planned} complete",
-            f"{self.in_flight} in flight",
+            f"{self.in_play} in play",
         ]
         if self.failed:
             reasons = ", ".join(f"{n} {name}" for name, n in sorted(self.boundaries.items()))
@@ -132,7 +132,7 @@ class Batch:
                 self.drain(str(error))
                 for other in playing:
                     other.cancel()
-            self.tally.in_flight = len(playing)
+            self.tally.in_play = len(playing)
             changed()
             self._woken.set()
 
@@ -147,7 +147,7 @@ class Batch:
                         task = asyncio.create_task(self._one(executor, job))
                         playing.add(task)
                         task.add_done_callback(ended)
-                        self.tally.in_flight = len(playing)
+                        self.tally.in_play = len(playing)
                         changed()
                     if not playing:
                         break

@@ -11,6 +11,7 @@ socket pair; a Ray actor holds the same :class:`Worker`.
 import asyncio
 import contextvars
 import itertools
+import os
 import socket
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -224,6 +225,14 @@ async def serve(connection: socket.socket) -> None:
     writer.close()
 
 
+async def _until_the_end(connection: socket.socket) -> None:
+    await serve(connection)
+    sys.stderr.flush()
+    # Threads may still wait for an answer of the driver, which will not come. What is not stored by
+    # now is not lost: it is made again from the journal.
+    os._exit(0)
+
+
 async def _listen(reader: asyncio.StreamReader, worker: Worker) -> None:
     with suppress(ConnectionError):
         while True:
@@ -231,4 +240,4 @@ async def _listen(reader: asyncio.StreamReader, worker: Worker) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(serve(socket.socket(fileno=int(sys.argv[1]))))
+    asyncio.run(_until_the_end(socket.socket(fileno=int(sys.argv[1]))))

@@ -127,9 +127,11 @@ def test_a_worker_s_death_costs_what_it_had_in_flight(
         check_whole(store)
 
 
-def test_workers_end_with_their_driver(tmp_path: Path, server: MockServer) -> None:
+@pytest.mark.parametrize("requests", [4, 40])
+def test_workers_end_with_their_driver(tmp_path: Path, server: MockServer, requests: int) -> None:
+    """At once, and when threads of theirs wait for the encoder, which is still being loaded."""
     process = start(tmp_path, server, "--episodes", "40", "--workers", "2")
-    wait_for_requests(server, process, 4)
+    wait_for_requests(server, process, requests)
     workers = workers_of(process.pid)
     assert len(workers) == 2
     process.kill()
