@@ -41,12 +41,11 @@ from rich.console import Console
 
 from benchmarks.figures import Figure, table, write_recipe
 from benchmarks.mock_server import MockServerProcess
-from mentalarena.config import Recipe
+from benchmarks.throughput import CALLS_20
 from mentalarena.store import Store, open_store
 from mentalarena.trajectory import read_trajectory, without_volatile
 
 ROOT = Path(__file__).resolve().parent.parent
-CALLS_20 = Recipe(exchanges=3, probe_rounds=1, max_plans=1, judge_samples=1)
 IN_FLIGHT = 16
 STORM = {"429": 0.2, "500": 0.1, "cut": 0.05, "garbage": 0.02, "hang": 0.02}
 _PATIENCE = 900.0

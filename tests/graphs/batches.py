@@ -10,7 +10,6 @@ from typing import Any
 
 from benchmarks.mock_server import MockServer, MockServerProcess
 from mentalarena.store import Store
-from mentalarena.trajectory import read_trajectory, without_volatile
 from tests.graphs.test_commands import Ended, heed_interrupts
 
 AnyServer = MockServer | MockServerProcess
@@ -32,16 +31,6 @@ def model(server: AnyServer) -> tuple[str, ...]:
 def result(ended: Ended) -> dict[str, Any]:
     values: dict[str, Any] = json.loads(ended.out)
     return values
-
-
-def trajectories(store: Store) -> dict[str, str]:
-    """Every complete episode by case and sample, less ids and times."""
-    found = {}
-    for row in store.fetch("select id, case_id, sample from episodes where status = 'ok'"):
-        played = without_volatile(read_trajectory(store, row["id"]))
-        del played["run"]
-        found[f"{row['case_id']}/{row['sample']}"] = json.dumps(played, sort_keys=True)
-    return found
 
 
 def check_whole(store: Store) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from filelock import FileLock
 
+from benchmarks.durability import trajectories
 from benchmarks.mock_server import MockServer
 from graphs.batch import batch, changed_keys
 from graphs.play import run
@@ -22,7 +23,6 @@ from tests.graphs.batches import (
     result,
     short_recipe,
     start,
-    trajectories,
     wait_for_requests,
 )
 from tests.graphs.test_commands import Command, command, one_line  # noqa: F401

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.durability import trajectories
 from benchmarks.mock_server import MockServer
 from graphs.batch import batch
 from mentalarena.store import open_store
@@ -20,7 +21,6 @@ from tests.graphs.batches import (
     result,
     short_recipe,
     start,
-    trajectories,
     wait_for_requests,
 )
 from tests.graphs.test_commands import Command, command, one_line  # noqa: F401
