@@ -20,6 +20,7 @@ from filelock import FileLock, Timeout
 from rich.console import Console
 
 from agents.registry import SEATS, SeatSpec, check_seats
+from graphs import loop
 from graphs.estimate import estimate
 from graphs.executors import Executor, InProcess, WorkerProcess, Workers
 from graphs.ledger import keep_cases
@@ -317,7 +318,7 @@ def _play_locked(
     if work.missing():
         console = None if quiet or as_json else Console(highlight=False)
         try:
-            asyncio.run(run_batch(work, executor_for(how, work, session, run_id), meter, console))
+            loop.run(run_batch(work, executor_for(how, work, session, run_id), meter, console))
         except asyncio.CancelledError:
             interrupted = True
     seconds = time.monotonic() - started

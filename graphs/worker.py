@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from graphs import loop
 from graphs.episode import play_episode
 from graphs.limits import LimitHistory
 from graphs.link import (
@@ -240,4 +241,4 @@ async def _listen(reader: asyncio.StreamReader, worker: Worker) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(_until_the_end(socket.socket(fileno=int(sys.argv[1]))))
+    loop.run(_until_the_end(socket.socket(fileno=int(sys.argv[1]))))

@@ -300,15 +300,19 @@ end;
 )
 
 _TOTALS: Final = f"""
+-- In the order of the questions, so that nothing has to be sorted for an answer; complete episodes.
 create table verdict_counts (
-  {_EPISODE},
+  run_id text not null,
+  guidance text not null,
   {_COMPONENT},
   verdict text not null,
+  {_EPISODE},
   n integer not null, -- rounds
   first_n integer not null, -- 1 when it was the first round's verdict
   last_n integer not null, -- 1 when it was the last round's
-  primary key (episode_id, component, verdict)
+  primary key (run_id, guidance, component, verdict, episode_id)
 ) strict, without rowid;
+create index verdict_counts_episode on verdict_counts(episode_id);
 
 create table seat_costs (
   {_EPISODE},
@@ -326,7 +330,8 @@ create table seat_costs (
 
 create trigger episodes_end after update of status on episodes when new.status <> 'running' begin
   delete from verdict_counts where episode_id = new.id;
-  insert into verdict_counts {VERDICTS.format(episode="new.id")};
+  insert into verdict_counts {VERDICTS.format(episode="new.id")} and new.status = 'ok'
+    group by v.component, v.verdict;
   delete from seat_costs where episode_id = new.id;
   insert into seat_costs {COSTS.format(episode="new.id")};
 end;

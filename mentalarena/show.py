@@ -19,8 +19,8 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from mentalarena.case import COMPONENTS, Component
 from mentalarena.cli import AUDIT, load
+from mentalarena.component import COMPONENTS, Component
 from mentalarena.config import DEFAULT_DB
 from mentalarena.store_reader import open_readonly
 from mentalarena.text import clean

@@ -6,7 +6,7 @@ in a fixed order, so that two runs of the same seed can be compared byte for byt
 
 from typing import Any
 
-from mentalarena.case import COMPONENTS
+from mentalarena.component import COMPONENTS
 from mentalarena.errors import StoreError
 from mentalarena.store_api import ReadableStore
 

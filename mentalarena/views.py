@@ -45,12 +45,12 @@ join cases c on c.id = e.case_id;
 """
 
 VERDICTS: Final = """
-select v.episode_id, v.component, v.verdict, count(*) as n,
+select e.run_id, e.guidance, v.component, v.verdict, v.episode_id, count(*) as n,
   sum(v.round = (select min(round) from deviations x where x.episode_id = v.episode_id)) as first_n,
   sum(v.round = (select max(round) from deviations x where x.episode_id = v.episode_id)) as last_n
-from deviations v where v.episode_id = {episode} group by v.episode_id, v.component, v.verdict
+from episodes e join deviations v on v.episode_id = e.id where e.id = {episode}
 """
-"""The rows of ``verdict_counts`` for one episode, the key of which is put in."""
+"""The rows of ``verdict_counts`` for one episode, the key of which is put in, before grouping."""
 
 COSTS: Final = """
 select k.episode_id, k.seat, k.model, count(*) as calls,
@@ -66,9 +66,9 @@ from calls k where k.episode_id = {episode} group by k.episode_id, k.seat, k.mod
 TOTALS: Final = """
 create view bias_by_component as
 with judged as (
-  select e.run_id, e.guidance, v.component, v.verdict, v.n, v.first_n, v.last_n
-  from episodes e cross join verdict_counts v on v.episode_id = e.id
-  where e.status = 'ok'
+  select run_id, guidance, component, verdict,
+    sum(n) as n, sum(first_n) as first_n, sum(last_n) as last_n
+  from verdict_counts group by run_id, guidance, component, verdict
   union all
   select e.run_id, e.guidance, v.component, v.verdict, 1,
     v.round = (select min(round) from deviations x where x.episode_id = e.id),
@@ -168,13 +168,14 @@ select e.id, e.run_id, e.case_id, e.patient_id, e.split, 'formulation', bent.com
   mended.round, bent.round, now.statement, before.statement, mended.similarity - bent.similarity,
   e.crisis, e.self_judged, e.guidance, e.status
 from played e
-join deviations bent on bent.episode_id = e.id and bent.verdict in ('distorted', 'unsupported')
+join deviations bent on bent.episode_id = e.id
+  and (bent.verdict = 'distorted' or bent.verdict = 'unsupported')
 join deviations mended on mended.episode_id = e.id and mended.component = bent.component
   and mended.verdict = 'aligned'
   -- the next one that says something of it: between them it was unclear, or not stated
-  and mended.round = (select min(round) from deviations v where v.episode_id = e.id
-    and v.round > bent.round and v.component = bent.component
-    and v.verdict in ('aligned', 'distorted', 'unsupported'))
+  and mended.round = (select min(round) from deviations v
+    where v.episode_id = e.id and v.component = bent.component and v.round > bent.round
+    and (v.verdict = 'aligned' or v.verdict = 'distorted' or v.verdict = 'unsupported'))
 join formulations before on before.episode_id = e.id and before.round = bent.round
   and before.component = bent.component
 join formulations now on now.episode_id = e.id and now.round = mended.round
