@@ -144,7 +144,9 @@ class Classes(NamedTuple):
     macro_f1: Estimate
 
 
-def classes(gold: Sequence[str], predicted: Sequence[str | None], clusters: Sequence[str]) -> Classes:
+def classes(
+    gold: Sequence[str], predicted: Sequence[str | None], clusters: Sequence[str]
+) -> Classes:
     """Balanced accuracy and macro-F1 over the classes that occur in ``gold``.
 
     An answer that could not be read, or names a class that does not occur, counts against the
@@ -216,7 +218,7 @@ def paired(
     *,
     share: bool = False,
 ) -> Paired:
-    """The mean difference first − second over the same items.
+    """The mean difference first minus second over the same items.
 
     Args:
         first: Values of one model, item by item.

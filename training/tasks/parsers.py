@@ -13,14 +13,16 @@ from typing import Literal, NamedTuple
 
 Trouble = Literal["unparsable", "refused"]
 
+_APOSTROPHE = "['\u2019]"
 _REFUSALS = re.compile(
-    r"\b(?:can(?:not|['’]?t)|could not|couldn['’]?t|unable to|not able to|will not|won['’]?t|"
-    r"refuse to|decline to|must not|should not|not going to)\s+(?:\w+ly\s+)?"
-    r"(?:answer|choose|select|provide|give|offer|help|assist|determine|decide|diagnose|comply|say|"
-    r"tell|make|respond|discuss|engage|do)\b"
-    r"|\bi (?:do not|don['’]?t) know\b|\bas an ai\b|\bi(?:['’]m| am) (?:sorry|not sure)\b"
-    r"|\bno(?:t enough| sufficient) information\b|\binsufficient information\b"
-    r"|\bi (?:decline|refuse)\b|\bsee(?:k)? (?:a )?professional help\b",
+    rf"\b(?:cannot|can{_APOSTROPHE}?t|could not|couldn{_APOSTROPHE}?t|unable to|not able to|"
+    rf"will not|won{_APOSTROPHE}t|refuse to|decline to|must not|should not|not going to)\s+"
+    r"(?:\w+ly\s+)?(?:answer|choose|select|provide|give|offer|help|assist|determine|decide|"
+    r"diagnose|comply|say|tell|make|respond|discuss|engage|do)\b"
+    rf"|\bi (?:do not|don{_APOSTROPHE}?t) know\b|\bas an ai\b"
+    rf"|\bi(?:{_APOSTROPHE}m| am) (?:sorry|not sure)\b|\bi (?:decline|refuse)\b"
+    r"|\b(?:insufficient|not enough|no sufficient) information\b"
+    r"|\bsee(?:k)? (?:a )?professional help\b",
     re.IGNORECASE,
 )
 _DECLARED = (

@@ -86,6 +86,6 @@ def prompts_hash() -> str:
     made: list[object] = [SYSTEM]
     for style in ("question", "choices", "mmlu", "abstract", "post", "bbh"):
         for item in (probe, word):
-            made += [plain(item, style, "s"), continuations(item, style)]  # type: ignore[arg-type]
-            made += [chat(item, style, mode) for mode in ("json", "labelled")]  # type: ignore[arg-type]
+            made += [plain(item, style, "s"), continuations(item, style)]
+            made += [chat(item, style, mode) for mode in ("json", "labelled")]
     return digest(made, 16)

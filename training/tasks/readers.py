@@ -17,7 +17,9 @@ from training.tasks.items import LETTERS, Item
 
 Record = Mapping[str, Any]
 
-CAMS_CAUSES = ("none", "bias or abuse", "jobs and career", "medication", "relationship", "alienation")  # fmt: skip
+CAMS_CAUSES = (
+    "none", "bias or abuse", "jobs and career", "medication", "relationship", "alienation",
+)  # fmt: skip
 """The interpretations of CAMS, in its authors' order."""
 
 
@@ -113,7 +115,7 @@ def lettered(records: Iterable[Any]) -> Iterable[Item]:
 
 
 def medmcqa(records: Iterable[Any]) -> Iterable[Item]:
-    """MedMCQA: ``opa`` to ``opd``, and ``cop``, which counts from 1 in one release, 0 in another."""
+    """MedMCQA: ``opa`` to ``opd``; ``cop`` counts from 1 in one release and from 0 in another."""
     records = list(records)
     answers = {_field(record, "cop") for record in records}
     first = 0 if 0 in answers else 1
