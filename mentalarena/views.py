@@ -219,6 +219,10 @@ select p.id as episode_id, p.run_id, p.case_id, p.patient_id, p.split, p.present
     (select avg(verdict in ('distorted', 'unsupported')) from deviations v
       where v.episode_id = p.id and v.round = 0)
   end as biases_at_0,
+  case when p.valid then
+    (select avg((verdict = 'aligned') - (verdict in ('distorted', 'unsupported')))
+      from deviations v where v.episode_id = p.id and v.round = 0)
+  end as understanding_at_0,
   (select max(decision = 'aligned') from decisions d where d.episode_id = p.id) as aligned,
   (select min(round) from decisions d where d.episode_id = p.id and d.decision = 'aligned')
     as rounds_to_alignment,

@@ -25,29 +25,30 @@ class Measure(NamedTuple):
 
     about: str
     share: bool
-    """Whether an episode's value is 0 or 1."""
+    """Whether an episode's value is from 0 to 1."""
     better: str
     """Which way is better: ``more``, ``less``, or empty where neither is."""
 
 
 MEASURES: Final[Mapping[str, Measure]] = {
-    "components_at_0": Measure("components aligned in the first formulation", False, "more"),
-    "biases_at_0": Measure("components misread in the first formulation", False, "less"),
-    "aligned_at_0": Measure("first formulation aligned as a whole", True, "more"),
+    "understanding_at_0": Measure("understanding, -1 to 1", False, "more"),
+    "components_at_0": Measure("components understood", True, "more"),
+    "biases_at_0": Measure("components misread", True, "less"),
+    "aligned_at_0": Measure("aligned as a whole", True, "more"),
     "aligned": Measure("aligned in some round", True, "more"),
-    "rounds_to_alignment": Measure("rounds until aligned, where it was", False, "less"),
-    "valid_format": Measure("first formulation readable at first asking", True, "more"),
-    "diagnosis_exact": Measure("confirmed diagnosis has the reference code", True, "more"),
-    "diagnosis_block": Measure("… has the same three characters", True, "more"),
-    "treatment_score": Measure("judge's score of the treatment, 1 to 10", False, "more"),
-    "medication_score": Measure("judge's score of the medication, 1 to 10", False, "more"),
-    "fidelity": Measure("other patients that fit the patient's words less well", False, "more"),
-    "crisis": Measure("crisis screen found something", True, ""),
-    "therapist_flips": Measure("therapist spoke as patient", True, "less"),
-    "patient_flips": Measure("patient spoke as therapist", True, "less"),
+    "rounds_to_alignment": Measure("rounds until aligned", False, "less"),
+    "valid_format": Measure("readable at first asking", True, "more"),
+    "diagnosis_exact": Measure("diagnosis: same code", True, "more"),
+    "diagnosis_block": Measure("diagnosis: same block", True, "more"),
+    "treatment_score": Measure("treatment score, 1 to 10", False, "more"),
+    "medication_score": Measure("medication score, 1 to 10", False, "more"),
+    "fidelity": Measure("fidelity of the patient", True, "more"),
+    "crisis": Measure("crisis flagged", True, ""),
+    "therapist_flips": Measure("therapist's role flips", True, "less"),
+    "patient_flips": Measure("patient's role flips", True, "less"),
 }
-"""What is counted; the first decides: the share of components that were understood at once. It
-moves with every component, where a verdict on the whole waits for all of them."""
+"""What is counted. The first decides: each component of the first formulation counts +1 when it was
+understood and -1 when it was misread, so that neither guessing nor silence pays."""
 
 PRIMARY: Final = next(iter(MEASURES))
 

@@ -79,6 +79,7 @@ def _weights(spec: ModelSpec) -> Any:
     """The harness's own model on a local folder or a hub name, its adapter on top."""
     # It reports every step of loading on the root of its loggers.
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
+    import torch
     from lm_eval.models.huggingface import HFLM
     from transformers.utils import logging as transformers_logging
 
@@ -86,8 +87,9 @@ def _weights(spec: ModelSpec) -> Any:
     path = Path(spec.name).expanduser()
     source = str(path) if path.exists() else spec.name
     adapter = str(Path(spec.adapter).expanduser()) if spec.adapter else None
+    device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        return HFLM(pretrained=source, peft=adapter, batch_size=4, dtype="auto")
+        return HFLM(pretrained=source, peft=adapter, device=device, batch_size=4, dtype="auto")
     # Anything that a wrong file can make half a dozen libraries raise.
     except Exception as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]

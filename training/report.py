@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mentalarena.text import clean
-from training.arena_measures import MEASURES
+from training.arena_measures import MEASURES, Measure
 from training.results import OUTCOMES
 
 
@@ -22,14 +22,6 @@ def percent(estimate: Mapping[str, Any]) -> str:
     low, high = estimate["low"], estimate["high"]
     interval = "" if low is None else f" [{100 * low:.1f}, {100 * high:.1f}]"
     return f"{100 * estimate['value']:.2f} %{interval}"
-
-
-def plain(estimate: Mapping[str, Any], sign: bool = False) -> str:
-    """``0.42 [0.31, 0.53]``."""
-    low, high = estimate["low"], estimate["high"]
-    mark = "+" if sign else ""
-    interval = "" if low is None else f" [{low:{mark}.2f}, {high:{mark}.2f}]"
-    return f"{estimate['value']:{mark}.2f}{interval}"
 
 
 def p_value(p: float | None) -> str:
@@ -120,21 +112,18 @@ def arena_block(result: Mapping[str, Any]) -> RenderableType:
     """One evaluation in the arena."""
     metrics, against = result["metrics"], result.get("against")
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
-    table.add_column("", no_wrap=True)
-    table.add_column(clean(result["model"]), no_wrap=True)
-    if against:
-        table.add_column(f"against {clean(against['model'])}", no_wrap=True)
-        table.add_column("corrected", no_wrap=True)
-        table.add_column("better", no_wrap=True)
-    for name, estimate in metrics["measures"].items():
-        measure = MEASURES[name]
-        row = [Text(measure.about), Text(percent(estimate) if measure.share else plain(estimate))]
+    for name in ("", "value", *(("difference", "p", "better") if against else ())):
+        table.add_column(name, no_wrap=True)
+    for name, measure in MEASURES.items():
+        if name not in metrics["measures"]:
+            continue
+        row = [Text(measure.about), Text(_value(metrics["measures"][name], measure))]
         if against and name in against["measures"]:
             found = against["measures"][name]
-            better = {"first": "this", "second": "the other", "open": "open"}[found["verdict"]]
+            better = {"first": "this", "second": "other", "open": "open"}[found["verdict"]]
             row += [
-                Text(plain(found["difference"], sign=True)),
-                Text(p_value(found["p_holm"])),
+                Text(_value(found["difference"], measure, sign="+")),
+                Text("" if found["p_holm"] is None else f"{found['p_holm']:.4f}"),
                 Text(better, style="bold" if better != "open" else "dim"),
             ]
         table.add_row(*row)
@@ -142,12 +131,24 @@ def arena_block(result: Mapping[str, Any]) -> RenderableType:
         f"{result['seat']} under test, {metrics['episodes']} episodes of {metrics['patients']} "
         f"patients, {metrics['failed']} failed"
     )
+    if against:
+        counted += f"; against {clean(against['model'])} ({against['id']})"
     return Group(
         _head(result),
         Padding(Text(counted, style="dim"), (0, 0, 0, 2)),
         Padding(table, (0, 0, 0, 2)),
         *_warnings(metrics["warnings"]),
     )
+
+
+def _value(estimate: Mapping[str, Any], measure: Measure, sign: str = "") -> str:
+    """``18.3 % [3, 34]`` for shares, ``0.42 [0.31, 0.53]`` for others."""
+    factor, digits, ends, unit = (100, 1, 0, " %") if measure.share else (1, 2, 2, "")
+    text = f"{factor * estimate['value']:{sign}.{digits}f}{unit}"
+    if estimate["low"] is None:
+        return text
+    low, high = factor * estimate["low"], factor * estimate["high"]
+    return f"{text} [{low:{sign}.{ends}f}, {high:{sign}.{ends}f}]"
 
 
 def show(results: Sequence[Mapping[str, Any]], console: Console) -> None:

@@ -100,6 +100,11 @@ def warnings(rows: Rows) -> list[str]:
     possible = {name for row in rows for name in json.loads(row["labels"])}
     if missing := sorted(possible - set(gold)):
         found.append(f"never right here: {', '.join(missing)}")
+    if scarce := [name for name, n in sorted(gold.items()) if n < statistics.SCARCE]:
+        found.append(
+            f"balanced accuracy and macro-F1 rest on few items of: "
+            f"{', '.join(f'{name} ({gold[name]})' for name in scarce)}"
+        )
     if len(once) < statistics.TINY:
         low, high = statistics.wilson(0.5 * len(once), len(once))
         found.append(f"small: {len(once)} items, ±{50 * (high - low):.0f} points at 50 %")

@@ -25,6 +25,8 @@ FEW_CLUSTERS = 20
 than there are clusters stands in."""
 TINY = 100
 """Items below which a set is called small."""
+SCARCE = 10
+"""Items of a class below which figures that weigh classes alike are called shaky."""
 LOPSIDED = 0.9
 """Share of one class from which a set is called degenerate."""
 
@@ -53,7 +55,8 @@ def wilson(right: float, n: float) -> tuple[float, float]:
     z = _z(LEVEL)
     middle = (right + z * z / 2) / (n + z * z)
     half = z / (n + z * z) * math.sqrt(right * (n - right) / n + z * z / 4)
-    return max(0.0, middle - half), min(1.0, middle + half)
+    # Where all are alike one end is exact, whatever the rounding of the sum says.
+    return (0.0 if right <= 0 else middle - half), (1.0 if right >= n else middle + half)
 
 
 def _z(level: float) -> float:
@@ -66,8 +69,8 @@ def mean(values: Sequence[float], clusters: Sequence[str], *, share: bool = Fals
     Args:
         values: One an item.
         clusters: What each belongs to, such as a patient or a question.
-        share: Whether values are 0 or 1, so that Wilson's interval can be used where each item is
-            a cluster of its own, and where all values are alike.
+        share: Whether values are from 0 to 1 (mostly either): then Wilson's interval is used where
+            each item is a cluster of its own, and where all values are alike.
     """
     x = np.asarray(values, dtype=float)
     sums, counts = _by_cluster(x, clusters)
@@ -236,7 +239,7 @@ def paired(
     elif difference.error is None:
         p, test = None, "none: one cluster"
     elif difference.error == 0:
-        p, test = (1.0 if difference.value == 0 else None), "none: no variation"
+        p, test = None, "none: no variation"
     else:
         t = abs(difference.value) / difference.error
         p = float(2 * stats.t.sf(t, difference.clusters - 1))
