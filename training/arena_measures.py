@@ -31,7 +31,7 @@ class Measure(NamedTuple):
 
 
 MEASURES: Final[Mapping[str, Measure]] = {
-    "understanding_at_0": Measure("understanding, -1 to 1", False, "more"),
+    "understanding_at_0": Measure("understanding (-1 to 1)", False, "more"),
     "components_at_0": Measure("components understood", True, "more"),
     "biases_at_0": Measure("components misread", True, "less"),
     "aligned_at_0": Measure("aligned as a whole", True, "more"),
@@ -40,8 +40,8 @@ MEASURES: Final[Mapping[str, Measure]] = {
     "valid_format": Measure("readable at first asking", True, "more"),
     "diagnosis_exact": Measure("diagnosis: same code", True, "more"),
     "diagnosis_block": Measure("diagnosis: same block", True, "more"),
-    "treatment_score": Measure("treatment score, 1 to 10", False, "more"),
-    "medication_score": Measure("medication score, 1 to 10", False, "more"),
+    "treatment_score": Measure("treatment score (to 10)", False, "more"),
+    "medication_score": Measure("medication score (to 10)", False, "more"),
     "fidelity": Measure("fidelity of the patient", True, "more"),
     "crisis": Measure("crisis flagged", True, ""),
     "therapist_flips": Measure("therapist's role flips", True, "less"),
@@ -136,7 +136,8 @@ def summary(rows: Rows) -> dict[str, Any]:
 def compare(first: Rows, second: Rows) -> dict[str, Any]:
     """One candidate against another, paired by case and seed, ready for JSON.
 
-    p values are corrected over all measures (Holm); the primary one is also given as it is.
+    The primary measure was named beforehand and stands alone; the p values of all others are
+    corrected among themselves (Holm).
 
     Raises:
         ConfigurationError: they did not play the same cases with the same seeds.
@@ -168,8 +169,9 @@ def compare(first: Rows, second: Rows) -> dict[str, Any]:
             "detectable": result.detectable,
             "verdict": _verdict(result.difference, measure.better),
         }
-    for name, p in zip(found, statistics.holm([one["p"] for one in found.values()]), strict=True):
-        found[name]["p_holm"] = p
+    others_p = [one["p"] if name != PRIMARY else None for name, one in found.items()]
+    for (name, one), corrected in zip(found.items(), statistics.holm(others_p), strict=True):
+        one["p_holm"] = one["p"] if name == PRIMARY else corrected
     return {"primary": PRIMARY, "measures": found}
 
 

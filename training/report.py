@@ -111,7 +111,7 @@ def _difference(against: Mapping[str, Any]) -> str:
 def arena_block(result: Mapping[str, Any]) -> RenderableType:
     """One evaluation in the arena."""
     metrics, against = result["metrics"], result.get("against")
-    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
+    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
     for name in ("", "value", *(("difference", "p", "better") if against else ())):
         table.add_column(name, no_wrap=True)
     for name, measure in MEASURES.items():
@@ -148,7 +148,7 @@ def _value(estimate: Mapping[str, Any], measure: Measure, sign: str = "") -> str
     if estimate["low"] is None:
         return text
     low, high = factor * estimate["low"], factor * estimate["high"]
-    return f"{text} [{low:{sign}.{ends}f}, {high:{sign}.{ends}f}]"
+    return f"{text} [{low:.{ends}f}, {high:.{ends}f}]"
 
 
 def show(results: Sequence[Mapping[str, Any]], console: Console) -> None:

@@ -52,7 +52,7 @@ def test_a_candidate_is_played_counted_and_compared(command: Command) -> None:
         assert store.fetch("select id from episodes order by id")
         assert len(store.fetch("select id from episodes")) == len(played)
     shown = arena(command, "--model", "rules,misread=0", "--against", "rules,misread=1")
-    assert "understanding, -1 to 1" in shown.out
+    assert "understanding (-1 to 1)" in shown.out
     assert "patients: intervals are over patients" in " ".join(shown.out.split())
 
 
@@ -189,6 +189,18 @@ def test_the_better_is_named_only_where_the_interval_says_so() -> None:
     assert compare(one, rows({"a": [0.1], "b": [0.7], "c": [0.5]}))["measures"][PRIMARY][
         "verdict"
     ] == "open"  # fmt: skip
+
+
+def test_the_measure_named_beforehand_stands_alone_and_the_others_are_corrected() -> None:
+    one = rows({"a": [0.5], "b": [0.6], "c": [0.55]})
+    two = rows({"a": [0.1], "b": [0.2], "c": [0.1]})
+    for place, (row, other) in enumerate(zip(one, two, strict=True)):
+        row |= {"components_at_0": 0.5, "biases_at_0": 0.1 * place}
+        other |= {"components_at_0": 0.1 * place, "biases_at_0": 0.4}
+    found = compare(one, two)["measures"]
+    assert found[PRIMARY]["p_holm"] == found[PRIMARY]["p"]
+    raw = sorted((found[name]["p"], name) for name in ("components_at_0", "biases_at_0"))
+    assert found[raw[0][1]]["p_holm"] == pytest.approx(2 * raw[0][0])
 
 
 def test_other_cases_or_seeds_are_refused() -> None:

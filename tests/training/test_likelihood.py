@@ -18,7 +18,7 @@ from training.tasks.readers import read_records
 
 __all__ = ["adapter", "base"]
 
-SETS = Path(__file__).parent / "sets"
+SETS = Path(__file__).parents[2] / "examples" / "questions"
 
 
 def harness_file(*parts: str) -> Path:

@@ -14,7 +14,7 @@ from training.overlap import RUN, OverlapIndex, contaminated, texts_of, words
 
 __all__ = ["command"]
 
-SETS = Path(__file__).parent / "sets"
+SETS = Path(__file__).parents[2] / "examples" / "questions"
 LONG = "She counts the stairs each night and starts again when she loses her place among them"
 
 

@@ -29,7 +29,7 @@ from training.tasks.prompts import Style
 
 __all__ = ["command"]
 
-SETS = Path(__file__).parent / "sets"
+SETS = Path(__file__).parents[2] / "examples" / "questions"
 
 
 class Says:

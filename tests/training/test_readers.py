@@ -19,7 +19,7 @@ from training.tasks.readers import (
     pubmedqa,
 )
 
-SETS = Path(__file__).parent / "sets"
+SETS = Path(__file__).parents[2] / "examples" / "questions"
 
 
 def test_every_format_is_read() -> None:
