@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from mentalarena.roster import builtin_cases
+from mentalarena.case import Case
+from mentalarena.roster import builtin_cases, builtin_patients
 from mentalarena.store import open_store
 from tests.graphs.test_commands import Command, command, one_line
 from training import arena_measures
@@ -15,19 +16,35 @@ from training.evaluate import evaluate
 
 __all__ = ["command"]
 
-SHORT = "exchanges = 3\nprobe_rounds = 1\nmax_plans = 1\njudge_samples = 1\n"
+SHORT = "exchanges = 2\nprobe_rounds = 0\nmax_plans = 1\njudge_samples = 1\n"
+
+
+PEOPLE = ("noah", "rosalind", "samira")
+"""Two built-in patients of the test split with three cases, and one of dev with two."""
+
+
+def people(split: str) -> list[Case]:
+    return [
+        case
+        for patient in builtin_patients()
+        if patient.id in PEOPLE and patient.split == split
+        for case in patient.cases()
+    ]
 
 
 def arena(command: Command, *args: str) -> Any:
     Path("short.toml").write_text(SHORT, "utf-8")
-    return command(evaluate, "--tasks", "arena", "--recipe", "short.toml", "--samples", "1", *args)
+    lines = [p.model_dump_json() for p in builtin_patients() if p.id in PEOPLE]
+    Path("people.jsonl").write_text("\n".join(lines), "utf-8")
+    return command(evaluate, "--tasks", "arena", "--recipe", "short.toml", "--samples", "1",
+                   "--cases", "people.jsonl", *args)  # fmt: skip
 
 
 def test_a_candidate_is_played_counted_and_compared(command: Command) -> None:
     ended = arena(command, "--model", "rules,misread=0", "--against", "rules,misread=1", "--json")
     assert ended.code == 0, ended.err
     (found,) = json.loads(ended.out)["evaluations"]
-    test_cases = [case for case in builtin_cases().values() if case.split == "test"]
+    test_cases = people("test")
     assert found["metrics"]["episodes"] == len(test_cases)
     assert found["metrics"]["patients"] == len({case.patient_id for case in test_cases})
     with open_store("arena.db") as store:
