@@ -286,6 +286,8 @@ def _questions(
     db: str, model: str, loaded: Sequence[Loaded], split: Split, asking: Asking,
     against: str | None, training_data: str,
 ) -> list[dict[str, Any]]:  # fmt: skip
+    # Whatever is wrong with it is better known before the first question than after the last.
+    texts = list(texts_of(Path(training_data))) if training_data else []
     one = asking.candidate(model)
     two = asking.candidate(against) if against and not _is_stored(against) else None
     with open_store(db) as store:
@@ -308,7 +310,7 @@ def _questions(
         for result, p in zip((one for one in found if "against" in one), corrected, strict=True):
             result["against"]["p_holm"] = p
         if training_data:
-            _scan(store, found, loaded, training_data)
+            _scan(store, found, loaded, training_data, texts)
         return found
 
 
@@ -333,10 +335,10 @@ async def _asked(
 
 
 def _scan(
-    store: Store, found: Sequence[dict[str, Any]], loaded: Sequence[Loaded], training_data: str
-) -> None:
+    store: Store, found: Sequence[dict[str, Any]], loaded: Sequence[Loaded], training_data: str,
+    texts: Sequence[str],
+) -> None:  # fmt: skip
     """Add to each result how many of its items stand in a training set."""
-    texts = list(texts_of(Path(training_data)))
     for result, one in zip(found, loaded, strict=True):
         rows = store.fetch(ROWS, (result["id"],))
         asked = {row["item_hash"] for row in rows}
