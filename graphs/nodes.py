@@ -91,6 +91,7 @@ async def open_episode(state: EncodeInput, session: Session) -> ArenaState:
         "claim": None,
         "seed": seed,
         "case_id": case_id,
+        "status": "running",
     }
     if state.get("path"):
         for channel in REDUCED:

@@ -191,6 +191,7 @@ class ArenaState(Episode, total=False):
     scores: Annotated[list[ScoreRecord], operator.add]
     failures: Annotated[list[FailureRecord], operator.add]
     status: str
+    """``running``, or ``ok`` from the close on."""
 
 
 class EncodeInput(Episode, total=False):
