@@ -13,10 +13,11 @@ from typing import Any, Literal, get_args
 from langgraph.errors import GraphBubbleUp
 from langgraph.graph import END, START, StateGraph
 from langgraph.graph.state import CompiledStateGraph
-from langgraph.runtime import Runtime
+from langgraph.runtime import Runtime, get_runtime
 from langgraph.types import Overwrite
 
 from graphs import nodes, plans, routes
+from graphs.forks import config_of
 from graphs.records import route_row, rows_of
 from graphs.session import Session, session_for
 from graphs.state import (
@@ -66,33 +67,34 @@ FIXED: dict[str, str] = {
 
 
 async def after_patient(
-    state: ArenaState, runtime: Runtime[ArenaConfig]
+    state: ArenaState,
 ) -> Literal["safety", "therapist", "formulate"]:
     """Edge: :func:`graphs.routes.after_patient`."""
-    return await _take("patient", state, runtime, routes.after_patient)  # type: ignore[return-value]
+    return await _take("patient", state, routes.after_patient)  # type: ignore[return-value]
 
 
 async def after_decode(
-    state: ArenaState, runtime: Runtime[ArenaConfig]
+    state: ArenaState,
 ) -> Literal["therapist", "diagnose"]:
     """Edge: :func:`graphs.routes.after_decode`."""
-    return await _take("decode", state, runtime, routes.after_decode)  # type: ignore[return-value]
+    return await _take("decode", state, routes.after_decode)  # type: ignore[return-value]
 
 
 async def after_score(
-    state: ArenaState, runtime: Runtime[ArenaConfig]
+    state: ArenaState,
 ) -> Literal["propose", "close"]:
     """Edge: :func:`graphs.routes.after_score`."""
-    return await _take("score", state, runtime, routes.after_score)  # type: ignore[return-value]
+    return await _take("score", state, routes.after_score)  # type: ignore[return-value]
 
 
 async def _take(
-    source: str,
-    state: ArenaState,
-    runtime: Runtime[ArenaConfig],
-    rule: Callable[[ArenaState, ArenaConfig], routes.Route],
+    source: str, state: ArenaState, rule: Callable[[ArenaState, ArenaConfig], routes.Route]
 ) -> str:
     """Apply a routing rule and note the step for the store."""
+    # Not a parameter: LangGraph has none to give where a state is set by hand.
+    runtime: Runtime[ArenaConfig] | None = get_runtime(ArenaConfig)
+    if runtime is None:
+        return rule(state, config_of(state)).target
     session = await session_for(runtime.context)
     route = rule(state, session.config)
     episode_id = state["episode_id"]

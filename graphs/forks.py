@@ -8,29 +8,21 @@ that no row of an episode is ever replaced by another course of events.
 
 import asyncio
 import json
+from dataclasses import asdict
 from typing import Any, NamedTuple, cast
-
-from typing_extensions import TypedDict
 
 from graphs.ledger import keep_cases, standing
 from graphs.records import route_row, rows_of
 from graphs.session import Session
-from graphs.state import ArenaState, Claim
+from graphs.state import ArenaState, Claim, Lineage
 from mentalarena.case import Case
-from mentalarena.config import changed_keys
+from mentalarena.config import ArenaConfig, changed_keys
 from mentalarena.errors import ConfigurationError, StoreError
 from mentalarena.journal import digest
 from mentalarena.store import Change, Write
 from mentalarena.trajectory import find_episode
 
-
-class Lineage(TypedDict):
-    """What tells a step that goes on from one that does not."""
-
-    offset: int
-    """LangGraph's count of steps less ours: a fork and an edited state each add one to it."""
-    config: str
-    """Hash of the configuration that the episode is played under."""
+NO_EPISODE = "this thread holds no episode yet: run it with an input, {} for one"
 
 
 class Taken(NamedTuple):
@@ -100,14 +92,17 @@ async def goes_on(state: ArenaState, lineage: Lineage | None, session: Session, 
         StoreError: the store does not hold the thread's episode.
     """
     if lineage is None or "episode_id" not in state:
-        raise ConfigurationError("this thread holds no episode yet: run it with an input, e.g. {}")
+        raise ConfigurationError(NO_EPISODE)
     found = await standing(session.store, state["episode_id"])
     if found is None:
         raise StoreError(
             f"episode {state['episode_id']} of this thread is not in {session.store.path}: give "
             "the db that it was begun with"
         )
-    if lineage != lineage_of(state, session, at) or found.attempts != state["attempt"]:
+    now = lineage_of(state, session, at)
+    if (lineage["offset"], lineage["config"]) != (now["offset"], now["config"]):
+        return False
+    if found.attempts != state["attempt"]:
         return False
     if found.status == "ok" or found.spoiled:
         return False
@@ -119,7 +114,23 @@ async def goes_on(state: ArenaState, lineage: Lineage | None, session: Session, 
 
 def lineage_of(state: ArenaState, session: Session, at: int) -> Lineage:
     """The lineage of a step that goes on."""
-    return {"offset": at - len(state.get("path", ())), "config": session.ledger.config_hash}
+    return {
+        "offset": at - len(state.get("path", ())),
+        "config": session.ledger.config_hash,
+        "context": asdict(session.config),
+    }
+
+
+def config_of(state: ArenaState) -> ArenaConfig:
+    """The configuration that a thread's episode is played under, when no run tells it.
+
+    Raises:
+        ConfigurationError: the thread holds no episode.
+    """
+    lineage = state.get("lineage")
+    if lineage is None:
+        raise ConfigurationError(NO_EPISODE)
+    return ArenaConfig(**lineage["context"])
 
 
 async def open_branch(

@@ -31,7 +31,8 @@ from typing_extensions import TypedDict
 from agents import human
 from agents.registry import check_seats
 from graphs.arena import NODES, Node, Recorded, add_edges, recorded
-from graphs.forks import Lineage, goes_on, lineage_of, open_branch, take_up
+from graphs.forks import goes_on, lineage_of, open_branch, take_up
+from graphs.nodes import identify, new_episode
 from graphs.session import Session, session_for
 from graphs.state import ArenaState, Claim, Turn
 from mentalarena.config import ArenaConfig
@@ -56,7 +57,6 @@ class StudioInput(TypedDict, total=False):
 class StudioState(ArenaState, total=False):
     """Every channel of the arena, and those that only Studio needs."""
 
-    lineage: Lineage
     messages: Annotated[list[AnyMessage], add_messages]
     """The dialogue, for the chat."""
     episode: str
@@ -155,23 +155,33 @@ def _served(name: str, node: Node, schema: type) -> Recorded:
                     desk.again()
         finally:
             human.desk.reset(token)
-        added: Any = {**opened, **update}
-        episode_id = now["episode_id"] if name != "encode" else update["episode_id"]
-        spoken = [message(episode_id, turn) for turn in update.get("turns", ()) if name != "encode"]
         if name == "encode":
-            asked = _typed(state)
-            added["messages"] = Overwrite([asked] if asked else [])
-            added["lineage"] = lineage_of({}, session, at)
-        elif "episode_id" in opened:
-            # A branch: what was said before it is said in the branch too.
-            added["messages"] = Overwrite(
-                [message(episode_id, turn) for turn in state.get("turns", ())] + spoken
-            )
-        elif spoken:
-            added["messages"] = spoken
-        return added  # type: ignore[no-any-return]
+            _begun.pop(task, None)
+        return _shown(name, now, opened, update, session, at)
 
     return run  # type: ignore[return-value]
+
+
+def _shown(
+    name: str, state: Any, opened: dict[str, Any], update: Any, session: Session, at: int
+) -> StudioState:
+    """A node's update with what Studio shows of it."""
+    added: Any = {**opened, **update}
+    if name == "encode":
+        typed = _typed(state)
+        # Of an episode before, nothing is left.
+        added["messages"] = Overwrite([typed] if typed else [])
+        added["lineage"] = lineage_of({}, session, at)
+        return added  # type: ignore[no-any-return]
+    episode_id = state["episode_id"]
+    spoken = [message(episode_id, turn) for turn in update.get("turns", ())]
+    if opened:
+        # What was said before a branch is said in the branch too.
+        before = [message(episode_id, turn) for turn in state.get("turns", ())]
+        added["messages"] = Overwrite(before + spoken)
+    elif spoken:
+        added["messages"] = spoken
+    return added  # type: ignore[no-any-return]
 
 
 async def _opened(
@@ -197,11 +207,13 @@ async def _begin(state: StudioState, session: Session, key: str) -> dict[str, An
     if state.get("episode"):
         claim, case_id, seed = await take_up(session, state["episode"])
         return {"claim": claim, "case_id": case_id, "seed": seed, "episode": ""}
-    typed = _typed(state)
-    opened: dict[str, Any] = {}
-    if typed is not None:
-        opened["case_id"] = str(typed.content).strip()
-    return opened
+    given = dict(state)
+    if (typed := _typed(state)) is not None:
+        given["case_id"] = str(typed.content).strip()
+    case, seed = await identify(given, session)  # type: ignore[arg-type]
+    if key not in _begun:
+        _begun[key] = await new_episode(case, seed, session)
+    return {"claim": _begun[key], "case_id": case.id, "seed": seed}
 
 
 def _typed(state: StudioState) -> BaseMessage | None:
