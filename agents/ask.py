@@ -58,8 +58,8 @@ class Answerer(Protocol):
         ...
 
 
-Recall = Callable[[list[dict[str, str]], dict[str, Any] | None, str], None]
-"""Told of a question (messages, schema) that is not asked, because its answer is stored."""
+Recall = Callable[[Call], None]
+"""Told of a question that is not asked, because its answer is stored."""
 
 
 class Reask(Exception):
@@ -236,13 +236,13 @@ class Ask:
         messages = prompt.messages(tail)
         key = at.key(purpose, sample, reask)
         prompt_hash = digest([messages, self._answers])
-        schema = None if spoken or self.labelled else json_schema(answer_type)
         stored = await at.journal.find(key, prompt_hash, messages)
         if stored is not None:
             if self._recall is not None:
-                self._recall(messages, schema, stored.answer)
+                self._recall(stored)
             cut = _CUT_OFF in (stored.failure or "")
             return _judged(stored.answer, cut, key, answer_type, checked, self.labelled)
+        schema = None if spoken or self.labelled else json_schema(answer_type)
         seed = int(digest([at.seed, at.attempt, at.node, at.visit, purpose, sample, reask], 7), 16)
         grammar = None
         if self.labelled:

@@ -16,6 +16,7 @@ from contextvars import ContextVar
 from typing import Any, Protocol, TypeVar
 
 from mentalarena.errors import ConfigurationError, ProviderError
+from mentalarena.journal import Call
 from mentalarena.provider import Reply
 
 T = TypeVar("T")
@@ -24,13 +25,14 @@ T = TypeVar("T")
 class Desk(Protocol):
     """Where a person is asked who is not at the terminal."""
 
+    name: str
+    """Stored with each answer as ``calls.resolved_model``."""
+
     def ask(self, messages: list[dict[str, str]], schema: dict[str, Any] | None) -> str:
         """The person's answer; JSON where there is a schema."""
         ...
 
-    def recall(
-        self, messages: list[dict[str, str]], schema: dict[str, Any] | None, answer: str
-    ) -> None:
+    def recall(self, call: Call) -> None:
         """Told of each question that the journal answers, in the order of all questions."""
         ...
 
@@ -64,7 +66,7 @@ class Human:
         if (elsewhere := desk.get()) is not None:
             text = elsewhere.ask(messages, schema)
             latency = (time.perf_counter() - started) * 1000
-            return Reply(text, "human", None, None, latency, 1)
+            return Reply(text, elsewhere.name, None, None, latency, 1)
         check_terminal()
         given_up = threading.Event()
 
@@ -85,12 +87,10 @@ class Human:
         text, latency = taken
         return Reply(text, "human", None, None, latency, 1)
 
-    def recall(
-        self, messages: list[dict[str, str]], schema: dict[str, Any] | None, answer: str
-    ) -> None:
+    def recall(self, call: Call) -> None:
         """Tell the desk, if there is one, of a question that the journal answers."""
         if (elsewhere := desk.get()) is not None:
-            elsewhere.recall(messages, schema, answer)
+            elsewhere.recall(call)
 
     def _read(self, messages: list[dict[str, str]], schema: dict[str, Any] | None) -> str:
         system, user = messages[0]["content"], messages[-1]["content"]

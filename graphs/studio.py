@@ -20,6 +20,7 @@ from typing import Annotated, Any, get_type_hints
 
 from langchain_core.messages import AIMessage, AnyMessage, BaseMessage, HumanMessage
 from langchain_core.runnables import RunnableConfig
+from langgraph.channels import EphemeralValue
 from langgraph.errors import GraphBubbleUp, GraphInterrupt
 from langgraph.graph import StateGraph
 from langgraph.graph.message import add_messages
@@ -36,6 +37,8 @@ from graphs.nodes import identify, new_episode
 from graphs.session import Session, session_for
 from graphs.state import ArenaState, Claim, Turn
 from mentalarena.config import ArenaConfig
+from mentalarena.errors import StoreError
+from mentalarena.journal import Call
 
 _OURS = "ep-"
 """How the ids of our messages begin, as those of episodes do; what a person types has others."""
@@ -48,7 +51,7 @@ class StudioInput(TypedDict, total=False):
     """Which case to play; the thread's, or a seeded choice, when empty."""
     seed: int
     """The episode's seed; the thread's, or the configuration's, when absent."""
-    episode: str
+    episode: Annotated[str, EphemeralValue]
     """An episode of the store that was interrupted, to be gone on with."""
     messages: Annotated[list[AnyMessage], add_messages]
     """In the chat: the id of a case."""
@@ -59,7 +62,7 @@ class StudioState(ArenaState, total=False):
 
     messages: Annotated[list[AnyMessage], add_messages]
     """The dialogue, for the chat."""
-    episode: str
+    episode: Annotated[str, EphemeralValue]
 
 
 class AnsweredOtherwiseError(GraphBubbleUp):
@@ -70,15 +73,21 @@ class AnsweredOtherwiseError(GraphBubbleUp):
         self.answer = answer
 
 
+class ServedStoreError(StoreError, RuntimeError):
+    """A refusal of the store in words that reach Studio: the server hides those of OSErrors."""
+
+
 class _Desk:
     """Asks the person in Studio by ``interrupt()``.
 
     LangGraph runs an interrupted node again from its beginning, and hands out answers by counting
-    the calls of ``interrupt()``. So each question makes exactly one, whether the journal answers
-    it or not.
+    the calls of ``interrupt()``. So a question whose answer was given to this task makes its call
+    too when the journal answers it; one that was answered elsewhere (before the server was killed,
+    say) makes none.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, task: str) -> None:
+        self.name = f"human:{task}"
         self._given: list[str] = []
         self._asked = 0
 
@@ -92,28 +101,33 @@ class _Desk:
         Raises:
             GraphInterrupt: there is no answer yet; the node is run again when there is.
         """
-        self._asked += 1
-        if self._asked > len(self._given):
-            question = {
+        return self._answer(
+            {
                 "question": messages[-1]["content"],
                 "instructions": messages[0]["content"],
                 "answer": "your words" if schema is None else schema["schema"],
             }
-            self._given.append(_text(interrupt(question)))
-        return self._given[self._asked - 1]
+        )
 
-    def recall(
-        self, messages: list[dict[str, str]], schema: dict[str, Any] | None, answer: str
-    ) -> None:
+    def recall(self, call: Call) -> None:
         """See :class:`agents.human.Desk`.
 
         Raises:
             AnsweredOtherwiseError: the person has answered once more, and otherwise.
         """
+        if call.resolved_model != self.name:
+            return
+        # Nothing is given where a server that was killed had not kept the answer.
         with suppress(GraphInterrupt):
-            given = self.ask(messages, schema)
-            if given != answer:
+            given = self._answer(call.answer)
+            if given != call.answer:
                 raise AnsweredOtherwiseError(given)
+
+    def _answer(self, question: Any) -> str:
+        self._asked += 1
+        if self._asked > len(self._given):
+            self._given.append(_text(interrupt(question)))
+        return self._given[self._asked - 1]
 
 
 def _text(value: Any) -> str:
@@ -136,14 +150,23 @@ def _served(name: str, node: Node, schema: type) -> Recorded:
     async def run(
         state: StudioState, runtime: Runtime[ArenaConfig], config: RunnableConfig
     ) -> StudioState:
+        try:
+            return await play(state, runtime, config)
+        except StoreError as error:
+            raise ServedStoreError(str(error)) from error
+
+    async def play(
+        state: StudioState, runtime: Runtime[ArenaConfig], config: RunnableConfig
+    ) -> StudioState:
         session = await session_for(runtime.context)
         at = config["metadata"]["langgraph_step"]
         # The same when LangGraph runs the node again with an answer, and another in every fork.
         task = runtime.execution_info.task_id if runtime.execution_info else ""
-        desk = _Desk()
+        key = task
+        desk = _Desk(task)
         token = human.desk.set(desk)
         try:
-            opened = await _opened(state, session, name, at, task)
+            opened = await _opened(state, session, name, at, key)
             while True:
                 now = {**state, **opened}
                 try:
@@ -156,14 +179,19 @@ def _served(name: str, node: Node, schema: type) -> Recorded:
         finally:
             human.desk.reset(token)
         if name == "encode":
-            _begun.pop(task, None)
-        return _shown(name, now, opened, update, session, at)
+            _begun.pop(key, None)
+        return _shown(name, state, opened, update, session, at)
 
-    return run  # type: ignore[return-value]
+    return run
 
 
 def _shown(
-    name: str, state: Any, opened: dict[str, Any], update: Any, session: Session, at: int
+    name: str,
+    state: StudioState,
+    opened: dict[str, Any],
+    update: ArenaState,
+    session: Session,
+    at: int,
 ) -> StudioState:
     """A node's update with what Studio shows of it."""
     added: Any = {**opened, **update}
@@ -173,7 +201,7 @@ def _shown(
         added["messages"] = Overwrite([typed] if typed else [])
         added["lineage"] = lineage_of({}, session, at)
         return added  # type: ignore[no-any-return]
-    episode_id = state["episode_id"]
+    episode_id = opened.get("episode_id", state["episode_id"])
     spoken = [message(episode_id, turn) for turn in update.get("turns", ())]
     if opened:
         # What was said before a branch is said in the branch too.
@@ -206,7 +234,7 @@ async def _begin(state: StudioState, session: Session, key: str) -> dict[str, An
     """Which episode a thread begins: a new one, or one of the store."""
     if state.get("episode"):
         claim, case_id, seed = await take_up(session, state["episode"])
-        return {"claim": claim, "case_id": case_id, "seed": seed, "episode": ""}
+        return {"claim": claim, "case_id": case_id, "seed": seed}
     given = dict(state)
     if (typed := _typed(state)) is not None:
         given["case_id"] = str(typed.content).strip()
@@ -217,7 +245,10 @@ async def _begin(state: StudioState, session: Session, key: str) -> dict[str, An
 
 
 def _typed(state: StudioState) -> BaseMessage | None:
-    """What the person in Studio typed to begin this episode."""
+    """What the person in Studio typed to begin this episode, unless they have named a case."""
+    named = state.get("case_id")
+    if named and named != state.get("case", {}).get("id"):
+        return None
     messages = state.get("messages")
     last = messages[-1] if messages else None
     return None if last is None or str(last.id).startswith(_OURS) else last

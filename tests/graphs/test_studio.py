@@ -14,6 +14,7 @@ import pytest
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.types import Command
 
+import graphs.session
 from graphs import studio
 from graphs.arena import NODES
 from graphs.reproduce import Outcome, reproduce_all
@@ -73,8 +74,11 @@ def server(tmp_path: Path) -> Iterator[Server]:
     config = ArenaConfig(
         exchanges=2, probe_rounds=1, max_plans=1, judge_samples=1, db=str(tmp_path / "s.db")
     )
-    with closing(open_session(config)):
-        yield Server(config)
+    open_session(config)
+    yield Server(config)
+    # Every configuration that a test has used has a session of its own.
+    for session in [one for one in graphs.session._sessions.values() if one.config.db == config.db]:
+        session.close()
 
 
 def spoken(state: State) -> list[str]:
@@ -164,6 +168,8 @@ async def test_a_chat_begins_with_the_name_of_a_case(server: Server) -> None:
     agrees(server, again)
     with pytest.raises(CaseError, match="hello"):
         await server.run({"messages": [{"role": "user", "content": "hello"}]})
+    named = await server.run({"case_id": "noah-1"})
+    assert (named["case_id"], chat(named)) == ("noah-1", spoken(named))
 
 
 async def test_a_thread_that_plays_again_keeps_nothing_of_before(server: Server) -> None:
@@ -249,6 +255,7 @@ async def test_an_edited_state_is_a_branch_and_so_are_its_rows(server: Server) -
 
 
 async def test_two_runs_at_once_share_one_writer(server: Server) -> None:
+    before = writers()
     given = ({"case_id": "kenji-1"}, {"case_id": "noah-1"})
     threads = (server.thread("one"), server.thread("two"))
     ended = await asyncio.gather(
@@ -257,10 +264,11 @@ async def test_two_runs_at_once_share_one_writer(server: Server) -> None:
     for state in ended:
         agrees(server, state)
     assert open_session(server.config).store is open_session(replace(server.config, seed=5)).store
-    # One for all, whatever the configurations.
-    writers = [thread for thread in threading.enumerate() if thread.name == "store-writer"]
-    assert len(writers) == 1
-    open_session(replace(server.config, seed=5)).close()
+    assert writers() == before, "one for all, whatever the configurations"
+
+
+def writers() -> set[int | None]:
+    return {thread.ident for thread in threading.enumerate() if thread.name == "store-writer"}
 
 
 async def test_new_samples_are_not_counted_as_branches(server: Server) -> None:
@@ -455,6 +463,26 @@ async def test_an_interrupted_episode_is_taken_up_from_the_store(server: Server)
         await restarted.run({"episode": ended["episode_id"]}, **seats)
     with pytest.raises(StoreError, match="ep-nothing"):
         await restarted.run({"episode": "ep-nothing"}, **seats)
+    other = await restarted.run({"case_id": "kenji-1"})
+    assert other["status"] == "ok", "what was refused is not asked for again"
+
+
+async def test_an_episode_is_taken_up_between_two_questions_of_a_node(server: Server) -> None:
+    seats = {"therapist": "human"}
+    state = await server.run({"case_id": "noah-1"}, **seats)
+    while "options" not in json.dumps(asked(state)["answer"]):
+        state = await server.run(Command(resume=made_up(asked(state)["answer"], 1)), **seats)
+    state = await server.run(Command(resume="no idea"), **seats)
+    restarted = Server(server.config)
+    again = await restarted.run({"episode": state["episode_id"]}, **seats)
+    assert asked(again) == asked(state)
+    again = await restarted.run(Command(resume="still none"), **seats)
+    ended = await answered(restarted, again, seats)
+    agrees(restarted, ended)
+    assert len(server.fetch("select id from episodes")) == 1
+    calls = server.fetch("select answer from calls where purpose = 'diagnose' order by reask")
+    assert [row["answer"] for row in calls][:2] == ["no idea", "still none"]
+    assert all(outcome.identical for outcome in await restarted.replayed())
 
 
 async def test_an_episode_is_not_taken_up_under_another_configuration(server: Server) -> None:

@@ -213,7 +213,7 @@ def test_a_wrong_value_of_the_form_is_told_in_the_run(
 ) -> None:
     thread = served.thread()
     (error,) = served.errors(thread, {"db": "wrong.db"} | wrong)
-    assert error["error"] in ("ConfigurationError", "StoreError")
+    assert error["error"] in ("ConfigurationError", "ServedStoreError")
     assert told in error["message"]
     assert "\n" not in error["message"]
     assert served.client.threads.get(thread)["status"] == "error"
