@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -29,6 +30,9 @@ pytestmark = pytest.mark.slow
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE = 90.0
 """Seconds for the server to come up: it imports everything first."""
+DEV = ("langgraph", "dev", "--no-browser", "--no-reload")
+DEV_URL = "http://127.0.0.1:2024"
+"""Where it listens unless told otherwise; what the page's example speaks to."""
 SHORT = {"exchanges": 2, "probe_rounds": 1, "max_plans": 1, "judge_samples": 1}
 
 
@@ -50,7 +54,7 @@ class Served:
         offline = {"LANGGRAPH_CLI_NO_ANALYTICS": "1", "LANGSMITH_TRACING": "false"}
         self._log = (self.folder / "log").open("ab")
         self._process = subprocess.Popen(
-            [Path(sys.executable).parent / "langgraph", "dev", "--no-browser", "--no-reload",
+            [Path(sys.executable).parent / DEV[0], *DEV[1:],
              "--port", str(port), "--n-jobs-per-worker", "4"],
             cwd=self.folder, env=plain | offline, stdout=self._log, stderr=subprocess.STDOUT,
         )  # fmt: skip
@@ -118,6 +122,17 @@ def agrees(served: Served, values: Any, db: str = "arena.db") -> None:
         shown, kept = ([row[key] for row in rows] for rows in (values[table], stored[table]))
         assert sorted(shown, key=str) == sorted(kept, key=str), table
     assert [route["source"] for route in stored["routes"]] == ["START", *values["path"]]
+
+
+def test_the_documented_example_runs(served: Served, capsys: pytest.CaptureFixture[str]) -> None:
+    page = (ROOT / "docs" / "studio.md").read_text("utf-8")
+    assert f" {' '.join(map(str, DEV))}\n" in page
+    (example,) = re.findall(r"^```py\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
+    assert DEV_URL in example
+    exec(example.replace(DEV_URL, served.url), {})
+    out = capsys.readouterr().out.splitlines()
+    assert out[0].startswith("patient ")
+    assert " is a branch of ep-" in out[-1]
 
 
 def test_the_form_is_plain_fields(served: Served) -> None:
