@@ -14,7 +14,9 @@ arena: $(STAMP)
 test: $(STAMP)
 	$(BIN)/python -m pytest -q -m "not slow and not ray"
 
+# Installs the server of LangGraph Studio on first use: about 66 MB.
 test-slow: $(STAMP)
+	$(PIP) install --quiet --constraint constraints.txt --editable ".[studio]"
 	$(BIN)/python -m pytest -q -m "slow and not ray"
 
 # Installs Ray on first use: about 240 MB.

@@ -144,7 +144,8 @@ def _model_seat(role: Seat, spec: SeatSpec, config: ArenaConfig) -> AnySeat:
         from agents.human import check_terminal
 
         check_terminal()
-        ask = Ask(_person(), seat=role, spec=spec.text, answers="form")
+        person = _person()
+        ask = Ask(person, seat=role, spec=spec.text, answers="form", recall=person.recall)
     else:
         check_model(spec.model, config.base_url)
         ask = Ask(

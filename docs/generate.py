@@ -31,7 +31,7 @@ from mentalarena.schema import schema_markdown
 from mentalarena.show import render
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = ("README.md", "docs/how-it-works.md", "docs/seats.md")
+PAGES = ("README.md", "docs/how-it-works.md", "docs/seats.md", "docs/studio.md")
 """Pages with generated parts."""
 
 DEMO_CASE, DEMO_SEED = "walter-1", 7

@@ -11,7 +11,6 @@ import asyncio
 import json
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
 from contextlib import closing
 from typing import Any, Literal, NamedTuple
 
@@ -29,7 +28,7 @@ from graphs.play import command_name
 from graphs.scheduler import Batch, Job, plan, run_batch
 from graphs.session import Session, open_session
 from mentalarena.budget import Meter, read_prices
-from mentalarena.config import ArenaConfig
+from mentalarena.config import ArenaConfig, changed_keys
 from mentalarena.encoder_process import encoder_process
 from mentalarena.errors import ConfigurationError, StoreError
 from mentalarena.models import require
@@ -55,16 +54,6 @@ def open_named_run(session: Session, name: str, kind: str = "batch") -> str:
             "for a new one"
         )
     return name
-
-
-def changed_keys(stored: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
-    """Keys whose values differ; those of a nested mapping with a dot."""
-    for key in stored.keys() | now.keys():
-        old, new = stored.get(key), now.get(key)
-        if isinstance(old, Mapping) and isinstance(new, Mapping):
-            yield from (f"{key}.{inner}" for inner in changed_keys(old, new))
-        elif old != new:
-            yield key
 
 
 class Concurrency(click.ParamType[int | None]):

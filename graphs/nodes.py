@@ -28,6 +28,7 @@ from graphs.routes import exchanges_left, probes_done, will_probe
 from graphs.session import Session
 from graphs.state import (
     ArenaState,
+    Claim,
     DecisionRecord,
     DecodeInput,
     DeviationRecord,
@@ -73,24 +74,39 @@ def _turn(
     }
 
 
+async def identify(state: EncodeInput, session: Session) -> tuple[Case, int]:
+    """The case and the seed that an episode is begun with.
+
+    Raises:
+        UnknownCaseError: there is no such case.
+    """
+    seed = state.get("seed", session.config.seed)
+    case_id = state.get("case_id") or at_random(sorted(session.cases), seed)
+    return await asyncio.to_thread(session.find_case, case_id), seed
+
+
+async def new_episode(case: Case, seed: int, session: Session) -> Claim:
+    """Open the row of a new sample."""
+    episode_id = await asyncio.to_thread(session.ledger.open_episode, case, seed)
+    return {"episode_id": episode_id, "attempt": 1}
+
+
 async def open_episode(state: EncodeInput, session: Session) -> ArenaState:
     """Identify the episode; open its row when the caller (Studio, a script) has not.
 
     A thread in Studio may play again: what the episode before left in the channels is dropped.
     """
-    seed = state.get("seed", session.config.seed)
-    case_id = state.get("case_id") or at_random(sorted(session.cases), seed)
-    case = await asyncio.to_thread(session.find_case, case_id)
+    case, seed = await identify(state, session)
     claim = state.get("claim")
     if claim is None:
-        episode_id = await asyncio.to_thread(session.ledger.open_episode, case, seed)
-        claim = {"episode_id": episode_id, "attempt": 1}
+        claim = await new_episode(case, seed, session)
     opened: ArenaState = {
         "episode_id": claim["episode_id"],
         "attempt": claim["attempt"],
         "claim": None,
         "seed": seed,
-        "case_id": case_id,
+        "case_id": case.id,
+        "status": "running",
     }
     if state.get("path"):
         for channel in REDUCED:

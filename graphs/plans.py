@@ -198,11 +198,15 @@ async def score(state: JudgeInput, session: Session, at: Place) -> ArenaState:
         health_after=plan["health_after"],
     )
     samples = range(session.config.judge_samples)
-    drawn = await asyncio.gather(
-        *(session.judge.score(view, at, sample) for sample in samples), return_exceptions=True
-    )
-    # All samples are waited for even when one failed: an answer under way is paid for and kept.
-    answers = [_answered(answer) for answer in drawn]
+    if session.config.judge == "human":
+        # A person is asked one thing after the other, and always in the same order.
+        answers = [await session.judge.score(view, at, sample) for sample in samples]
+    else:
+        drawn = await asyncio.gather(
+            *(session.judge.score(view, at, sample) for sample in samples), return_exceptions=True
+        )
+        # All samples are waited for even when one failed: what is under way is paid for and kept.
+        answers = [_answered(answer) for answer in drawn]
     readable = [answer.value.score for answer in answers if answer.value is not None]
     mean = round(sum(readable) / len(readable), 6) if readable else None
     return {

@@ -145,6 +145,17 @@ class FailureRecord(TypedDict):
     call_id: str | None
 
 
+class Lineage(TypedDict):
+    """What tells a step that goes on from one that does not."""
+
+    offset: int
+    """LangGraph's count of steps less ours: a fork and an edited state each add one to it."""
+    config: str
+    """Hash of the configuration that the episode is played under."""
+    context: dict[str, Any]
+    """That configuration."""
+
+
 def merge_plans(old: list[PlanRecord], new: list[PlanRecord]) -> list[PlanRecord]:
     """Replace plans of the same kind and attempt, append the others."""
     by_key = {(plan["kind"], plan["attempt"]): plan for plan in old}
@@ -191,6 +202,9 @@ class ArenaState(Episode, total=False):
     scores: Annotated[list[ScoreRecord], operator.add]
     failures: Annotated[list[FailureRecord], operator.add]
     status: str
+    """``running``, or ``ok`` from the close on."""
+    lineage: Lineage
+    """Only on a server that keeps threads."""
 
 
 class EncodeInput(Episode, total=False):
