@@ -37,7 +37,7 @@ DEFAULT_SEED = 0
 """A batch that is called again must mean the same episodes, so its seed is never drawn."""
 
 
-def open_named_run(session: Session, name: str) -> str:
+def open_named_run(session: Session, name: str, kind: str = "batch") -> str:
     """The run of this name: opened now, or gone on with when its configuration is the same.
 
     Raises:
@@ -45,7 +45,7 @@ def open_named_run(session: Session, name: str) -> str:
     """
     found = session.store.fetch("select config from runs where id = ?", (name,))
     if not found:
-        return session.ledger.open_run("batch", name)
+        return session.ledger.open_run(kind, name)
     changed = sorted(changed_keys(json.loads(found[0]["config"]), session.identity))
     if changed:
         raise ConfigurationError(

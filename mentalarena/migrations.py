@@ -10,7 +10,7 @@ from typing import Final
 
 from sqlite_utils import Database, Migrations
 
-from mentalarena.views import COSTS, SUMMARY, TOTALS, TRAINING, VERDICTS
+from mentalarena.views import COSTS, MEASURES, SUMMARY, TOTALS, TRAINING, VERDICTS
 
 migrations = Migrations("mentalarena")
 
@@ -401,6 +401,61 @@ create index evaluation_items_outcome on evaluation_items(evaluation_id, outcome
 """
 
 
+_EVALUATIONS: Final = f"""
+drop table evaluation_items;
+drop table evaluations;
+
+create table evaluations (
+  id text primary key not null, -- hash of config_hash and items_hash: the same command goes on
+  created_at {_NOW},
+  finished_at text,
+  task text not null, -- a question set, or arena
+  split text not null {_one_of("split", "dev", "test")},
+  model text not null, -- constant, majority, chance, or the spec of a model or seat
+  scoring text not null {_one_of("scoring", "baseline", "generation", "likelihood", "arena")},
+  run_id text references runs(id), -- arena: the episodes that were played for it
+  iteration integer, -- of the self-play loop
+  config text not null check (json_valid(config)), -- JSON; how it is asked; no key or secret
+  config_hash text not null, -- equal for equal ways of asking, whatever the items
+  items_hash text not null, -- equal for equal items: only such evaluations are compared
+  source text not null check (json_valid(source)), -- JSON; file and SHA-256, or hub and revision
+  status text not null default 'running' {_one_of("status", "running", "ok", "incomplete")},
+  metrics text
+    check (metrics is null or json_valid(metrics)) -- JSON; each value with n and interval
+) strict;
+create index evaluations_task on evaluations(task, split, model);
+create index evaluations_config on evaluations(config_hash);
+
+create table evaluation_items (
+  evaluation_id text not null references evaluations(id) on delete cascade,
+  item_hash text not null, -- of the item's content
+  rotation integer not null, -- places by which the options were turned
+  copies integer not null check (copies >= 1), -- how often the set holds the item
+  cluster text not null, -- what repeats of a question share
+  prompt text not null, -- as it was sent; empty for baselines
+  labels text not null check (json_valid(labels)), -- JSON list
+  options text not null check (json_valid(options)), -- JSON list, in the order shown
+  gold text not null, -- label of the right option
+  answer text not null default '', -- raw text
+  scores text check (scores is null or json_valid(scores)), -- JSON; log-likelihood by label
+  predicted text, -- label that was read; null when none was
+  outcome text not null
+    {_one_of("outcome", "right", "wrong", "unparsable", "refused", "failed")},
+  failure text, -- why there is no answer
+  truncated integer not null default 0 check (truncated in (0, 1)),
+  resolved_model text not null default '', -- the name the server answered with
+  prompt_tokens integer,
+  completion_tokens integer,
+  latency_ms real,
+  attempts integer not null default 1, -- requests made, retries included
+  created_at {_NOW},
+  primary key (evaluation_id, item_hash, rotation)
+) strict, without rowid;
+create index evaluation_items_outcome on evaluation_items(evaluation_id, outcome);
+create index evaluation_items_item on evaluation_items(item_hash);
+"""
+
+
 @migrations()
 def m001_tables(db: Database) -> None:
     """Every table of the first release, with full-text search on turns."""
@@ -413,6 +468,17 @@ def m002_views(db: Database) -> None:
     """The views that people and the training package read."""
     for part in (SUMMARY, TOTALS, TRAINING):
         db.executescript(part)
+
+
+@migrations()
+def m003_evaluations(db: Database) -> None:
+    """Evaluations as they are made: by how, by what, and item by item; and the arena's measures.
+
+    The tables of the first release were never written to: they had no room for an item's prompt,
+    for what was shown, or for refusals, so they make way.
+    """
+    db.executescript(_EVALUATIONS)
+    db.executescript(MEASURES)
 
 
 def names() -> list[str]:

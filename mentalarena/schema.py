@@ -45,8 +45,8 @@ ABOUT: Final = {
     "embeddings": "Sentence vectors by encoder and text, so that batching never changes a replay.",
     "datasets": "Training data made from runs: filters, and what each left over.",
     "iterations": "Turns of the self-play loop: which adapter, from which rows, from which run.",
-    "evaluations": "One model on one task.",
-    "evaluation_items": "One item of an evaluation, by content hash.",
+    "evaluations": "One model on one set of items, or on one seat of the arena.",
+    "evaluation_items": "One question of an evaluation as it was put, answered, read and judged.",
     "episode_summary": "One row an episode, with how it went and what it cost.",
     "bias_by_component": (
         "Verdicts by run and component, over all rounds, the first and the last; "
@@ -61,6 +61,10 @@ ABOUT: Final = {
     "preference_pairs": (
         "Better and worse answers of one episode: plans by judge score, a formulation before and "
         "after a bias was repaired, the confirmed and the rejected diagnosis."
+    ),
+    "arena_measures": (
+        "What an evaluation in the arena counts, one row an episode; a share that cannot be taken "
+        "is null."
     ),
 }
 """What each table and view holds, in the order of the document."""

@@ -189,3 +189,52 @@ join diagnoses yes on yes.episode_id = e.id
 join diagnoses no on no.episode_id = e.id
 where yes.chosen and not no.chosen and yes.status = 'mapped' and yes.code is not no.code;
 """
+
+# What an evaluation in the arena counts, one row an episode. A share that cannot be taken is null,
+# so that an average leaves it out: alignment, say, where the first formulation was unreadable.
+MEASURES: Final = """
+create view arena_measures as
+with played as (
+  select e.*, c.patient_id, c.split, c.presentation,
+    json_extract(c.record, '$.reference[0].code') as reference_code,
+    -- the first answer could be read; one that was never given is neither
+    case
+      when exists (select 1 from calls k where k.episode_id = e.id and k.attempt = e.attempts
+        and k.node = 'formulate' and k.visit = 0 and k.failure is not null) then 0
+      when exists (select 1 from formulations f where f.episode_id = e.id and f.round = 0) then 1
+    end as valid,
+    (select code from diagnoses d where d.episode_id = e.id and d.chosen) as code
+  from episodes e join cases c on c.id = e.case_id
+)
+select p.id as episode_id, p.run_id, p.case_id, p.patient_id, p.split, p.presentation, p.sample,
+  p.seed, p.status, p.self_judged,
+  p.valid as valid_format,
+  case when p.valid then
+    (select decision = 'aligned' from decisions d where d.episode_id = p.id and d.round = 0)
+  end as aligned_at_0,
+  case when p.valid then
+    (select avg(verdict = 'aligned') from deviations v where v.episode_id = p.id and v.round = 0)
+  end as components_at_0,
+  case when p.valid then
+    (select avg(verdict in ('distorted', 'unsupported')) from deviations v
+      where v.episode_id = p.id and v.round = 0)
+  end as biases_at_0,
+  (select max(decision = 'aligned') from decisions d where d.episode_id = p.id) as aligned,
+  (select min(round) from decisions d where d.episode_id = p.id and d.decision = 'aligned')
+    as rounds_to_alignment,
+  case when p.reference_code is not null and p.status = 'ok'
+    then coalesce(p.code = p.reference_code, 0) end as diagnosis_exact,
+  case when p.reference_code is not null and p.status = 'ok'
+    then coalesce(substr(p.code, 1, 3) = substr(p.reference_code, 1, 3), 0)
+  end as diagnosis_block,
+  (select max(score) from plans x where x.episode_id = p.id and x.kind = 'treatment' and x.chosen)
+    as treatment_score,
+  (select max(score) from plans x where x.episode_id = p.id and x.kind = 'medication' and x.chosen)
+    as medication_score,
+  p.crisis,
+  (select max(role_flip) from turns t where t.episode_id = p.id and t.speaker = 'therapist')
+    as therapist_flips,
+  (select max(role_flip) from turns t where t.episode_id = p.id and t.speaker = 'patient')
+    as patient_flips
+from played p;
+"""
