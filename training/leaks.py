@@ -6,6 +6,7 @@ who read out the record, a change to the code that broke the barrier. A span of 
 measure, because nothing that a built-in patient may say shares as many with its record.
 """
 
+from collections.abc import Iterator
 from functools import lru_cache
 
 from mentalarena.case import CLOSED_LISTS, COMPONENTS, Case, Component
@@ -15,6 +16,8 @@ from training.overlap import runs, words
 SPAN = 5
 """Words in a row. A shorter clause counts as a whole, from :data:`SHORTEST` words on."""
 SHORTEST = 3
+LETTERS = 5
+"""A span without any word of so many letters ("I do not know what") is nobody's secret."""
 
 Grams = frozenset[tuple[str, ...]]
 
@@ -45,18 +48,24 @@ def _hidden(case: Case, principle: str) -> dict[int, Grams]:
 
     Closed lists are left out: every formulation request names all of their labels.
     """
+    found: dict[int, set[tuple[str, ...]]] = {}
+    for text in (*_texts(case), principle):
+        length = min(SPAN, len(words(text)))
+        if length >= SHORTEST:
+            telling = (gram for gram in _grams(text, length) if max(map(len, gram)) >= LETTERS)
+            found.setdefault(length, set()).update(telling)
+    return {length: frozenset(grams) for length, grams in found.items()}
+
+
+def _texts(case: Case) -> Iterator[str]:
     clauses = [*case.history, *case.situation]
     for component in COMPONENTS:
         if component not in CLOSED_LISTS and component is not Component.BEHAVIOR_PRINCIPLES:
             clauses += case.cognitive_model.clauses(component)
-    texts = [clause.text for clause in clauses] + [principle, *case.strengths]
-    texts += [utterance for clause in clauses for utterance in clause.utterances]
-    found: dict[int, set[tuple[str, ...]]] = {}
-    for text in texts:
-        length = min(SPAN, len(words(text)))
-        if length >= SHORTEST:
-            found.setdefault(length, set()).update(_grams(text, length))
-    return {length: frozenset(grams) for length, grams in found.items()}
+    yield from case.strengths
+    for clause in clauses:
+        yield clause.text
+        yield from clause.utterances
 
 
 @lru_cache(maxsize=4096)
