@@ -13,7 +13,7 @@ from training.overlap import runs, words
 
 SHINGLE = 3
 """Words."""
-PERMUTATIONS = 64
+PERMUTATIONS = 128
 
 
 def near_duplicates(gists: Iterable[str], threshold: float) -> Iterator[bool]:
@@ -28,8 +28,9 @@ def near_duplicates(gists: Iterable[str], threshold: float) -> Iterator[bool]:
     """
     from datasketch import MinHash, MinHashLSH
 
-    # Looking a little below the threshold, because a sketch may estimate too low.
-    index = MinHashLSH(threshold=max(threshold - 0.1, 0.1), num_perm=PERMUTATIONS)
+    # Far more candidates than duplicates: what is missed stays missed, what is not alike is counted.
+    bound = min(max(threshold, 0.1), 0.9)
+    index = MinHashLSH(threshold=bound, num_perm=PERMUTATIONS, weights=(0.02, 0.98))
     kept: dict[int, frozenset[tuple[str, ...]]] = {}
     for number, gist in enumerate(gists):
         found = shingles(gist)
