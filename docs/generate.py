@@ -241,9 +241,9 @@ def commands() -> str:
 
 def _modules() -> list[tuple[str, str]]:
     names = (
-        "graphs.arena", "graphs.batch", "graphs.branch", "graphs.reproduce", "training.evaluate",
-        "docs.generate",
-        "mentalarena.schema", "mentalarena.builtin_vectors", "mentalarena.calibration",
+        "graphs.arena", "graphs.batch", "graphs.branch", "graphs.reproduce", "training.dataset",
+        "training.evaluate", "docs.generate", "mentalarena.schema", "mentalarena.builtin_vectors",
+        "mentalarena.calibration",
         "benchmarks.__main__", "benchmarks.throughput", "benchmarks.tokens", "benchmarks.store",
         "benchmarks.client", "benchmarks.durability", "benchmarks.episodes",
         "benchmarks.decoder_check", "benchmarks.mock_server",

@@ -24,7 +24,7 @@ from agents.seats import (
     Utterance,
 )
 from graphs import views
-from graphs.routes import exchanges_left, probes_done, will_probe
+from graphs.routes import probes_done, will_probe
 from graphs.session import Session
 from graphs.state import (
     ArenaState,
@@ -43,6 +43,7 @@ from mentalarena import safety
 from mentalarena.case import COMPONENTS, Case, Component, Principle
 from mentalarena.decoder import Deviation
 from mentalarena.encoder import EncodedSymptoms, candidates, encode
+from mentalarena.exchanges import exchanges_left
 from mentalarena.guidance import MODES, Mode, guidance_text, leak
 from mentalarena.roster import principle_groups
 
