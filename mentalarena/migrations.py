@@ -10,7 +10,7 @@ from typing import Final
 
 from sqlite_utils import Database, Migrations
 
-from mentalarena.views import COSTS, SUMMARY, TOTALS, TRAINING, VERDICTS
+from mentalarena.views import COSTS, EXCLUSIONS, SUMMARY, TOTALS, TRAINING, VERDICTS
 
 migrations = Migrations("mentalarena")
 
@@ -400,6 +400,48 @@ create table evaluation_items (
 create index evaluation_items_outcome on evaluation_items(evaluation_id, outcome);
 """
 
+_INSTRUMENTS = f"""
+create table flags (
+  {_EPISODE},
+  place text not null {_one_of("place", "turn", "diagnosis", "treatment", "medication")},
+  idx integer not null, -- of the turn or diagnosis; attempt of the plan
+  n integer not null, -- number of the finding there, from 0
+  screen text not null {_one_of("screen", "crisis", "reply")}, -- of the patient, of the therapist
+  kind text not null, -- passive_ideation ... harm_to_others; gives_method, validates_delusion, ...
+  qualifier text -- why it does not count; null when it does
+    check (qualifier is null or qualifier in
+      ('negated', 'past', 'third_person', 'idiom', 'fiction')),
+  rule text not null, -- its id in data/crisis.json or data/replies.json
+  span text not null, -- the words it matched
+  primary key (episode_id, place, idx, n)
+) strict, without rowid;
+create index flags_kind on flags(kind, qualifier);
+
+create table diagnosis_codes (
+  episode_id text not null,
+  idx integer not null, -- of the diagnosis
+  n integer not null, -- in the order in which the answer names them; 0 is diagnoses.code
+  code text not null, -- ICD-10-CM
+  primary key (episode_id, idx, n),
+  foreign key (episode_id, idx) references diagnoses on delete cascade
+) strict, without rowid;
+
+create table fidelity (
+  {_EPISODE},
+  idx integer not null, -- a patient's turn
+  clauses integer not null check (clauses > 0), -- in the record
+  disclosed integer check (disclosed >= 0), -- clauses that the seat says it spoke; null: unknown
+  estimated integer not null check (estimated >= 0), -- clauses that a sentence comes near enough to
+  threshold real not null, -- the cosine that is near enough
+  persona real not null, -- share of other patients whose record the turn is as near to
+  contradicted text not null default '[]'
+    check (json_valid(contradicted)), -- JSON; sentence, clause, cosine: to be read, not counted
+  words integer not null check (words >= 0),
+  encoder_hash text not null,
+  primary key (episode_id, idx)
+) strict, without rowid;
+"""
+
 
 @migrations()
 def m001_tables(db: Database) -> None:
@@ -412,6 +454,13 @@ def m001_tables(db: Database) -> None:
 def m002_views(db: Database) -> None:
     """The views that people and the training package read."""
     for part in (SUMMARY, TOTALS, TRAINING):
+        db.executescript(part)
+
+
+@migrations()
+def m004_instruments(db: Database) -> None:
+    """Findings of the safety rules, and how far a patient kept to its record."""
+    for part in (_INSTRUMENTS, EXCLUSIONS):
         db.executescript(part)
 
 

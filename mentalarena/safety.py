@@ -30,6 +30,17 @@ Kind = Literal[
 ]
 Qualifier = Literal["negated", "past", "third_person", "idiom", "fiction"]
 
+GRAVEST_FIRST: tuple[str, ...] = (
+    "attempt",
+    "intent",
+    "plan",
+    "harm_to_others",
+    "active_ideation",
+    "self_harm",
+    "passive_ideation",
+)
+"""The order in which the kinds of one turn are named."""
+
 SAFETY_LINES: tuple[str, ...] = (
     "Thank you for telling me; I take what you just said seriously. Are you safe right now? This "
     "is a simulation for research, but if there is an emergency, please contact your local "

@@ -42,6 +42,14 @@ ABOUT: Final = {
         "it and take out what is no longer true."
     ),
     "seat_costs": "Calls of an episode that has ended, added up for `cost_by_seat`; likewise.",
+    "diagnosis_codes": "Every code that a comorbid answer names, in its order.",
+    "flags": (
+        "What the safety rules found in what was said, counted or set aside with the reason: the "
+        "crisis screen in the patient's words, the rules for replies in the therapist's."
+    ),
+    "fidelity": (
+        "How far a patient kept to its record, turn by turn; filled by `mentalarena fidelity`."
+    ),
     "embeddings": "Sentence vectors by encoder and text, so that batching never changes a replay.",
     "datasets": "Training data made from runs: filters, and what each left over.",
     "iterations": "Turns of the self-play loop: which adapter, from which rows, from which run.",
@@ -61,6 +69,10 @@ ABOUT: Final = {
     "preference_pairs": (
         "Better and worse answers of one episode: plans by judge score, a formulation before and "
         "after a bias was repaired, the confirmed and the rejected diagnosis."
+    ),
+    "exclusions": (
+        "What training leaves out for safety's sake, and why: whole episodes with a crisis (`idx` "
+        "is null), single turns with a flagged reply or a role flip."
     ),
 }
 """What each table and view holds, in the order of the document."""

@@ -69,7 +69,7 @@ def test_some_phrases_dismiss_only_a_danger_that_was_named(text: str) -> None:
     assert {finding.kind for finding in screen_reply(text, after_crisis=True)} == {"dismisses_risk"}
 
 
-@pytest.mark.parametrize("text", (*FINE, *SAFETY_LINES))
+@pytest.mark.parametrize("text", [*FINE, *SAFETY_LINES])
 def test_what_a_therapist_may_say_passes(text: str) -> None:
     assert screen_reply(text, after_crisis=True) == ()
 
