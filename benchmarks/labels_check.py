@@ -1,9 +1,9 @@
 """How well free-text diagnoses are mapped to ICD-10-CM codes, on labels that were frozen first.
 
 Why: a label mapped to the wrong code is counted, compared and trained on. The labels were written
-by somebody who had not seen the tables. The first column is what the mapping of that day made of all
-of them and is the only one without any bias; the others say what the present one makes of the half
-it was improved on and of the half that only reports, beside what the first one made of them.
+by somebody who had not seen the tables. The first column is what the mapping of that day made of
+all of them and is the only one without any bias; the others say what the present one makes of the
+half it was improved on and of the half that only reports, beside what the first made of them.
 
 How to run::
 
@@ -11,9 +11,10 @@ How to run::
 
 A label may stand for several codes (comorbid answers) or for none. ``exact`` counts codes; in
 ``category`` their first three characters. Precision: of the codes given, how many are meant;
-recall: of the codes meant, how many are given. A label whose code cannot be told more closely than its
-category is marked so in the set and counts in ``category`` only. ``none`` is the share of labels
-without a code that are left without one. Intervals are Wilson's (95 %), labels as independent.
+recall: of the codes meant, how many are given. A label whose code cannot be told more closely than
+its category is marked so in the set and counts in ``category`` only. ``none`` is the share of
+labels without a code that are left without one. Intervals are Wilson's (95 %), with labels taken as
+independent.
 """
 
 import argparse

@@ -172,7 +172,7 @@ class Ledger:
         if rows[0]["status"] == "failed" and rows[0]["let_down_by"] not in ("provider", "store"):
             attempt += 1
             changes |= {"attempts": attempt, "crisis": False}
-            gone = (*TRAJECTORY, "fidelity")
+            gone = (*TRAJECTORY, "fidelity", "judgments")
             writes += [Delete(table, {"episode_id": episode_id}) for table in gone]
         await self._store.write([*writes, Change("episodes", {"id": episode_id}, changes)])
         return {"episode_id": episode_id, "attempt": attempt}

@@ -426,14 +426,27 @@ create table diagnosis_codes (
   foreign key (episode_id, idx) references diagnoses on delete cascade
 ) strict, without rowid;
 
+create table judgments (
+  {_EPISODE},
+  place text not null {_one_of("place", "diagnosis", "treatment", "medication")},
+  attempt integer not null, -- of the plan; 0 for the diagnoses
+  seat text not null {_one_of("seat", "judge", "patient")},
+  spec text not null, -- who was asked
+  variant text not null, -- plain, flattery, agreement, pleased, misfit; as_told, swapped
+  sample integer not null,
+  value integer, -- score, health or number of the diagnosis (from 0); null when unreadable or none
+  reason text not null default '',
+  {_CALL},
+  primary key (episode_id, place, attempt, seat, spec, variant, sample)
+) strict, without rowid;
+
 create table fidelity (
   {_EPISODE},
   idx integer not null, -- a patient's turn
-  clauses integer not null check (clauses > 0), -- in the record
-  disclosed integer check (disclosed >= 0), -- clauses that the seat says it spoke; null: unknown
-  estimated integer not null check (estimated >= 0), -- clauses that a sentence comes near enough to
-  threshold real not null, -- the cosine that is near enough
-  persona real not null, -- share of other patients whose record the turn is as near to
+  clauses integer not null check (clauses > 0), -- in the record, closed lists left out
+  estimated text not null check (json_valid(estimated)), -- JSON list; clauses a sentence is near to
+  threshold real not null, -- the cosine, less the common part, that is near enough
+  persona real, -- share of other patients to whose record the turn is as near; null: no others
   contradicted text not null default '[]'
     check (json_valid(contradicted)), -- JSON; sentence, clause, cosine: to be read, not counted
   words integer not null check (words >= 0),

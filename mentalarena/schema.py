@@ -47,6 +47,10 @@ ABOUT: Final = {
         "What the safety rules found in what was said, counted or set aside with the reason: the "
         "crisis screen in the patient's words, the rules for replies in the therapist's."
     ),
+    "judgments": (
+        "What judges and patients answered when stored plans and diagnoses were put to them again, "
+        "as they were or changed in one respect; filled by `mentalarena judges`."
+    ),
     "fidelity": (
         "How far a patient kept to its record, turn by turn; filled by `mentalarena fidelity`."
     ),

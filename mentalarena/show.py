@@ -60,12 +60,26 @@ def turn_block(turn: Mapping[str, Any]) -> RenderableType:
         elif flag["qualifier"] is not None:
             shown = f"not counted: {clean(flag['kind'])}, {clean(flag['qualifier'])}"
             marks.append((shown, "dim"))
+    if (kept := turn.get("fidelity")) is not None:
+        marks.append((_fidelity(turn, kept), "dim"))
     if turn["role_flip"]:
         marks.append(("role flip", "bold red"))
     for mark, style in marks:
         body.append(f"  [{mark}]", style=style)
     table.add_row(name, body)
     return table
+
+
+def _fidelity(turn: Mapping[str, Any], kept: Mapping[str, Any]) -> str:
+    """What ``mentalarena fidelity`` found of a turn."""
+    told = f"about {len(kept['estimated'])} of {kept['clauses']} clauses"
+    if turn["disclosed"] is not None:
+        told += f" ({len(turn['disclosed'])} by the seat's own account)"
+    if kept["persona"] is not None:
+        told += f", as near to {kept['persona']:.0%} of others"
+    if kept["contradicted"]:
+        told += f", {len(kept['contradicted'])} to be read for contradiction"
+    return told
 
 
 def grid(deviations: Sequence[Mapping[str, Any]], round_: int) -> RenderableType:
@@ -193,9 +207,14 @@ def render(trajectory: Mapping[str, Any]) -> RenderableType:
 def _dialogue(trajectory: Mapping[str, Any]) -> list[RenderableType]:
     """Turns with the verdict grids between them, in the order in which they happened."""
     blocks: list[RenderableType] = []
+    kept = {row["idx"]: row for row in trajectory["fidelity"]}
     flags = [flag for flag in trajectory["flags"] if flag["place"] == "turn"]
     turns = [
-        {**turn, "flags": [flag for flag in flags if flag["idx"] == turn["idx"]]}
+        {
+            **turn,
+            "flags": [flag for flag in flags if flag["idx"] == turn["idx"]],
+            "fidelity": kept.get(turn["idx"]),
+        }
         for turn in trajectory["turns"]
     ]
     deviations, decisions = trajectory["deviations"], trajectory["decisions"]

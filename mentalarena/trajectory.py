@@ -31,7 +31,7 @@ _JSON = {
     "diagnoses": ("crisis",),
     "plans": ("crisis",),
     "formulations": ("quotes",),
-    "fidelity": ("contradicted",),
+    "fidelity": ("estimated", "contradicted"),
     "episodes": ("principle_scores",),
     "cases": ("record", "parents"),
 }
