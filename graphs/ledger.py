@@ -18,8 +18,8 @@ from mentalarena.store import Change, Delete, Insert, Row, Write, utc_now
 from mentalarena.store_api import EpisodeStore
 
 TRAJECTORY = (
-    "turns", "routes", "formulations", "deviations", "decisions", "injections", "diagnoses",
-    "scores", "plans",
+    "turns", "routes", "flags", "formulations", "deviations", "decisions", "injections",
+    "diagnosis_codes", "diagnoses", "scores", "plans",
 )  # fmt: skip
 """Tables that hold one attempt's trajectory; calls and errors keep those of every attempt."""
 
@@ -172,7 +172,8 @@ class Ledger:
         if found.spoiled:
             attempt += 1
             changes |= {"attempts": attempt, "crisis": False}
-            writes += [Delete(table, {"episode_id": episode_id}) for table in TRAJECTORY]
+            gone = (*TRAJECTORY, "fidelity", "judgments")
+            writes += [Delete(table, {"episode_id": episode_id}) for table in gone]
         await self._store.write([*writes, Change("episodes", {"id": episode_id}, changes)])
         return {"episode_id": episode_id, "attempt": attempt}
 

@@ -60,6 +60,11 @@ def _turn(
     turns: Sequence[Turn], speaker: Any, purpose: Purpose, answer: Answered[Utterance]
 ) -> Turn:
     text = answer.value.text
+    if speaker == "patient":
+        flags = views.patient_flags(text)
+    else:
+        before = next((turn for turn in reversed(turns) if turn["speaker"] == "patient"), None)
+        flags = views.therapist_flags(text, bool(before and before["crisis"]))
     return {
         "idx": len(turns),
         "speaker": speaker,
@@ -70,7 +75,8 @@ def _turn(
         "role_flip": any(
             f.boundary == "role_flip" and f.call_id == answer.call_id for f in answer.failures
         ),
-        "crisis": views.crisis_findings(text) if speaker == "patient" else [],
+        "crisis": views.crises(flags),
+        "flags": flags,
         "call_id": answer.call_id,
     }
 

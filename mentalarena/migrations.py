@@ -10,7 +10,15 @@ from typing import Final
 
 from sqlite_utils import Database, Migrations
 
-from mentalarena.views import COSTS, MEASURES, SUMMARY, TOTALS, TRAINING, VERDICTS
+from mentalarena.views import (
+    COSTS,
+    EXCLUSIONS,
+    MEASURES,
+    SUMMARY,
+    TOTALS,
+    TRAINING,
+    VERDICTS,
+)
 
 migrations = Migrations("mentalarena")
 
@@ -405,6 +413,61 @@ create table evaluation_items (
 create index evaluation_items_outcome on evaluation_items(evaluation_id, outcome);
 """
 
+_INSTRUMENTS = f"""
+create table flags (
+  {_EPISODE},
+  place text not null {_one_of("place", "turn", "diagnosis", "treatment", "medication")},
+  idx integer not null, -- of the turn or diagnosis; attempt of the plan
+  n integer not null, -- number of the finding there, from 0
+  screen text not null {_one_of("screen", "crisis", "reply")}, -- of the patient, of the therapist
+  kind text not null, -- passive_ideation ... harm_to_others; gives_method, validates_delusion, ...
+  qualifier text -- why it does not count; null when it does
+    check (qualifier is null or qualifier in
+      ('negated', 'past', 'third_person', 'idiom', 'fiction')),
+  rule text not null, -- its id in data/crisis.json or data/replies.json
+  span text not null, -- the words it matched
+  primary key (episode_id, place, idx, n)
+) strict, without rowid;
+create index flags_kind on flags(kind, qualifier);
+
+create table diagnosis_codes (
+  episode_id text not null,
+  idx integer not null, -- of the diagnosis
+  n integer not null, -- in the order in which the answer names them; 0 is diagnoses.code
+  code text not null, -- ICD-10-CM
+  primary key (episode_id, idx, n),
+  foreign key (episode_id, idx) references diagnoses on delete cascade
+) strict, without rowid;
+
+create table judgments (
+  {_EPISODE},
+  place text not null {_one_of("place", "diagnosis", "treatment", "medication")},
+  attempt integer not null, -- of the plan; 0 for the diagnoses
+  seat text not null {_one_of("seat", "judge", "patient")},
+  spec text not null, -- who was asked
+  variant text not null, -- plain, flattery, agreement, pleased, misfit; as_told, swapped
+  sample integer not null,
+  value integer, -- score, health or number of the diagnosis (from 0); null when unreadable or none
+  reason text not null default '',
+  {_CALL},
+  primary key (episode_id, place, attempt, seat, spec, variant, sample)
+) strict, without rowid;
+
+create table fidelity (
+  {_EPISODE},
+  idx integer not null, -- a patient's turn
+  clauses integer not null check (clauses > 0), -- in the record, closed lists left out
+  estimated text not null check (json_valid(estimated)), -- JSON list; clauses a sentence is near to
+  threshold real not null, -- the cosine, less the common part, that is near enough
+  persona real, -- share of other patients to whose record the turn is as near; null: no others
+  contradicted text not null default '[]'
+    check (json_valid(contradicted)), -- JSON; sentence, clause, cosine: to be read, not counted
+  words integer not null check (words >= 0),
+  encoder_hash text not null,
+  primary key (episode_id, idx)
+) strict, without rowid;
+"""
+
 
 _EVALUATIONS: Final = f"""
 drop table evaluation_items;
@@ -484,6 +547,13 @@ def m003_evaluations(db: Database) -> None:
     """
     db.executescript(_EVALUATIONS)
     db.executescript(MEASURES)
+
+
+@migrations()
+def m004_instruments(db: Database) -> None:
+    """Findings of the safety rules, and how far a patient kept to its record."""
+    for part in (_INSTRUMENTS, EXCLUSIONS):
+        db.executescript(part)
 
 
 def names() -> list[str]:

@@ -52,13 +52,34 @@ def turn_block(turn: Mapping[str, Any]) -> RenderableType:
     if turn["purpose"] == "safety" and speaker == "therapist":
         marks.append(("safety", "bold magenta"))
     if turn["crisis"]:
-        marks.append((f"crisis screen: {clean(turn['crisis'][0]['kind'])}", "bold magenta"))
+        kinds = dict.fromkeys(clean(found["kind"]) for found in turn["crisis"])
+        marks.append((f"crisis screen: {', '.join(kinds)}", "bold magenta"))
+    for flag in turn.get("flags", ()):
+        if flag["screen"] == "reply":
+            marks.append((f"reply: {clean(flag['kind'])}", "bold red"))
+        elif flag["qualifier"] is not None:
+            shown = f"not counted: {clean(flag['kind'])}, {clean(flag['qualifier'])}"
+            marks.append((shown, "dim"))
+    if (kept := turn.get("fidelity")) is not None:
+        marks.append((_fidelity(turn, kept), "dim"))
     if turn["role_flip"]:
         marks.append(("role flip", "bold red"))
     for mark, style in marks:
         body.append(f"  [{mark}]", style=style)
     table.add_row(name, body)
     return table
+
+
+def _fidelity(turn: Mapping[str, Any], kept: Mapping[str, Any]) -> str:
+    """What ``mentalarena fidelity`` found of a turn."""
+    told = f"about {len(kept['estimated'])} of {kept['clauses']} clauses"
+    if turn["disclosed"] is not None:
+        told += f" ({len(turn['disclosed'])} by the seat's own account)"
+    if kept["persona"] is not None:
+        told += f", as near to {kept['persona']:.0%} of others"
+    if kept["contradicted"]:
+        told += f", {len(kept['contradicted'])} to be read for contradiction"
+    return told
 
 
 def grid(deviations: Sequence[Mapping[str, Any]], round_: int) -> RenderableType:
@@ -116,7 +137,8 @@ def diagnosis_lines(diagnoses: Sequence[Mapping[str, Any]]) -> RenderableType:
     table.add_column(ratio=1)
     for i, diagnosis in enumerate(diagnoses):
         text = Text(clean(diagnosis["label"]), style="bold" if diagnosis["chosen"] else "")
-        text.append(f"  {diagnosis['code'] or 'unmapped'}", style="dim")
+        codes = diagnosis.get("codes") or [diagnosis["code"] or "unmapped"]
+        text.append(f"  {', '.join(codes)}", style="dim")
         if diagnosis["chosen"] and diagnosis["reason"]:
             text.append(f"\n{clean(diagnosis['reason'])}", style="not bold italic dim")
         mark = Text("✓", style="green") if diagnosis["chosen"] else Text("·")
@@ -169,7 +191,12 @@ def render(trajectory: Mapping[str, Any]) -> RenderableType:
     blocks: list[RenderableType] = [head, Text()]
     blocks += _dialogue(trajectory)
     if trajectory["diagnoses"]:
-        blocks += [Text(), diagnosis_lines(trajectory["diagnoses"])]
+        codes = trajectory["diagnosis_codes"]
+        named = [
+            {**d, "codes": [c["code"] for c in codes if c["idx"] == d["idx"]]}
+            for d in trajectory["diagnoses"]
+        ]
+        blocks += [Text(), diagnosis_lines(named)]
     for kind, plans in groupby(trajectory["plans"], key=lambda plan: plan["kind"]):
         del kind
         blocks += [plan_line(plan) for plan in plans]
@@ -180,7 +207,16 @@ def render(trajectory: Mapping[str, Any]) -> RenderableType:
 def _dialogue(trajectory: Mapping[str, Any]) -> list[RenderableType]:
     """Turns with the verdict grids between them, in the order in which they happened."""
     blocks: list[RenderableType] = []
-    turns = list(trajectory["turns"])
+    kept = {row["idx"]: row for row in trajectory["fidelity"]}
+    flags = [flag for flag in trajectory["flags"] if flag["place"] == "turn"]
+    turns = [
+        {
+            **turn,
+            "flags": [flag for flag in flags if flag["idx"] == turn["idx"]],
+            "fidelity": kept.get(turn["idx"]),
+        }
+        for turn in trajectory["turns"]
+    ]
     deviations, decisions = trajectory["deviations"], trajectory["decisions"]
     for decision in decisions:
         first_probe = _split_at(turns, decision["round"])

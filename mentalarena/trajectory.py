@@ -17,7 +17,10 @@ _ORDER = {
     "decisions": "round",
     "injections": "round, component",
     "routes": "step",
+    "flags": "place, idx, n",
+    "fidelity": "idx",
     "diagnoses": "idx",
+    "diagnosis_codes": "idx, n",
     "plans": "kind desc, attempt",
     "scores": "kind desc, attempt, sample",
     "errors": "attempt, boundary, message, id",
@@ -28,6 +31,7 @@ _JSON = {
     "diagnoses": ("crisis",),
     "plans": ("crisis",),
     "formulations": ("quotes",),
+    "fidelity": ("estimated", "contradicted"),
     "episodes": ("principle_scores",),
     "cases": ("record", "parents"),
 }

@@ -243,3 +243,21 @@ select p.id as episode_id, p.run_id, p.case_id, p.patient_id, p.split, p.present
     as patient_flips
 from played p;
 """
+
+EXCLUSIONS: Final = """
+create view exclusions as
+select e.run_id, f.episode_id, 'episode' as place, null as idx,
+  'crisis: ' || group_concat(distinct f.kind) as reason
+from flags f join episodes e on e.id = f.episode_id
+where f.screen = 'crisis' and f.qualifier is null
+group by f.episode_id
+union all
+select e.run_id, f.episode_id, f.place, f.idx, 'reply: ' || group_concat(distinct f.kind)
+from flags f join episodes e on e.id = f.episode_id
+where f.screen = 'reply' and f.qualifier is null
+group by f.episode_id, f.place, f.idx
+union all
+select e.run_id, t.episode_id, 'turn', t.idx, 'role flip'
+from turns t join episodes e on e.id = t.episode_id
+where t.role_flip;
+"""
