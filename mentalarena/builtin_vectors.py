@@ -15,10 +15,10 @@ from pathlib import Path
 import numpy as np
 
 from mentalarena.calibration import peers
-from mentalarena.case import CLOSED_LISTS, Component
+from mentalarena.case import CLOSED_LISTS
 from mentalarena.closed_lists import label_phrase
-from mentalarena.encoder import component_text
 from mentalarena.encoder_process import ENCODER_HASH, Vectors
+from mentalarena.likeness import part_texts
 from mentalarena.roster import builtin_cases, principle_groups
 from mentalarena.similarity import SentenceEncoder, text_hash
 
@@ -34,10 +34,7 @@ def builtin_texts() -> tuple[str, ...]:
     for case in cases.values():
         texts.update(clause.text for clause in case.cognitive_model.coping_strategies)
         # Test patients are played too: their records are compared, though never ranked against.
-        for component in Component:
-            if component not in CLOSED_LISTS and component is not Component.BEHAVIOR_PRINCIPLES:
-                clauses = case.cognitive_model.clauses(component)
-                texts.add(component_text([clause.text for clause in clauses]))
+        texts.update(part_texts(case))
     for ranked in peers(cases).values():
         texts.update(text for _, text in ranked)
     for labels in CLOSED_LISTS.values():
