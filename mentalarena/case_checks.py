@@ -31,7 +31,6 @@ LIKENESS = 0.6
 """Below it two cases are two people: the built-in ones are at most 0.43 alike."""
 _SHORTEST, _LONGEST = 4, 40
 _ENOUGH_WORDS = 12
-_FIRST_PERSON = frozenset("i im ive id ill my me mine myself we us our".split())
 _OPEN = tuple(c for c in Component if c is not Component.BEHAVIOR_PRINCIPLES)
 
 
@@ -73,6 +72,9 @@ class Subject(NamedTuple):
 def words(text: str) -> list[str]:
     """Lower-case words; apostrophes vanish."""
     return re.findall(r"[a-z0-9]+", text.lower().replace("'", "").replace("\u2019", ""))
+
+
+_FIRST_PERSON = frozenset(words("I I'm I've I'd I'll my me mine myself we us our"))
 
 
 def grams(text: str, n: int = GRAM) -> set[tuple[str, ...]]:
@@ -213,7 +215,7 @@ def _narrative(subject: Subject) -> Found:
         return Found("narrative", "no reference", ("there is no reference code to compare with",))
     ranks = [rank_of(reference.code, subject.labels) for reference in case.reference]
     figure = ", ".join(
-        f"{reference.code} at rank {rank or '–'}"
+        f"{reference.code} at rank {rank or 'none'}"
         for reference, rank in zip(case.reference, ranks, strict=True)
     )
     # The main diagnosis has to show; comorbid ones may be told of in passing.
