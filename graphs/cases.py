@@ -157,7 +157,7 @@ def _described(case: "Case") -> list[str]:
 def check(file: str, case_id: str | None, verbose: bool, as_json: bool) -> int:
     """Run the twelve quality checks; exit code 1 when one of them finds something."""
     from agents.rules.diagnosis import ranked_labels
-    from mentalarena.builtin_vectors import builtin_vectors
+    from mentalarena.builtin_vectors import builtin_signatures
     from mentalarena.case_checks import CHECKS, WHAT, check_cases
     from mentalarena.roster import builtin_cases, find_case
     from mentalarena.similarity import SentenceEncoder
@@ -166,8 +166,7 @@ def check(file: str, case_id: str | None, verbose: bool, as_json: bool) -> int:
     among = [*builtin_cases().values(), *chosen]
     if case_id is not None:
         chosen = [find_case(case_id, chosen)]
-    encoder = SentenceEncoder(known=builtin_vectors())
-    found = check_cases(chosen, encoder, ranked_labels, among)
+    found = check_cases(chosen, SentenceEncoder(), ranked_labels, among, builtin_signatures())
     failed = {name: sum(bool(one.problems) for results in found.values() for one in results
                         if one.check == name) for name in CHECKS}  # fmt: skip
     if as_json:

@@ -28,7 +28,7 @@ from agents.rules.diagnosis import ranked_labels
 from agents.seats import JudgeSeat
 from benchmarks.mock_server import MockServer
 from docs import generate
-from mentalarena.builtin_vectors import builtin_vectors
+from mentalarena.builtin_vectors import builtin_signatures
 from mentalarena.case import Case
 from mentalarena.case_checks import check_cases
 from mentalarena.cli import COMMANDS, cli, run_command
@@ -309,8 +309,8 @@ def example_cases() -> tuple[Case, ...]:
 
 def test_example_patients_are_as_good_as_the_built_in_ones() -> None:
     cases = example_cases()
-    encoder = SentenceEncoder(known=builtin_vectors())
-    found = check_cases(cases, encoder, ranked_labels, tuple(builtin_cases().values()))
+    among = tuple(builtin_cases().values())
+    found = check_cases(cases, SentenceEncoder(), ranked_labels, among, builtin_signatures())
     assert not [one for results in found.values() for one in results if one.problems]
     for case in cases:
         assert case.id not in builtin_cases()

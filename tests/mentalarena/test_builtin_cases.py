@@ -7,7 +7,7 @@ import pytest
 
 import mentalarena.case as case_module
 from agents.rules.diagnosis import ranked_labels
-from mentalarena.builtin_vectors import builtin_vectors
+from mentalarena.builtin_vectors import builtin_signatures
 from mentalarena.case import Case, Clause, Component, Reference
 from mentalarena.case_checks import CHECKS, WHAT, Found, check_cases, rank_of
 from mentalarena.roster import builtin_cases, builtin_patients
@@ -19,7 +19,7 @@ CASES = tuple(builtin_cases().values())
 
 @pytest.fixture(scope="module")
 def found() -> dict[str, tuple[Found, ...]]:
-    return check_cases(CASES, SentenceEncoder(known=builtin_vectors()), ranked_labels)
+    return check_cases(CASES, SentenceEncoder(), ranked_labels, known=builtin_signatures())
 
 
 def test_there_are_twelve_checks_and_each_says_what_it_asks() -> None:
@@ -114,11 +114,11 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("check", CHECKS)
-def test_a_case_that_breaks_a_check_is_found(check: str) -> None:
-    encoder = SentenceEncoder(known=builtin_vectors())
-    among = CASES if check == "distinct" else ()
-    assert not named(check, check_cases([CASE], encoder, ranked_labels)[CASE.id]).problems
-    results = check_cases([BROKEN[check]], encoder, ranked_labels, among)
+def test_a_case_that_breaks_a_check_is_found(check: str, encoder: SentenceEncoder) -> None:
+    known = builtin_signatures()
+    results = check_cases([CASE], encoder, ranked_labels, CASES, known)
+    assert not named(check, results[CASE.id]).problems
+    results = check_cases([BROKEN[check]], encoder, ranked_labels, CASES, known)
     assert named(check, results[BROKEN[check].id]).problems
 
 
