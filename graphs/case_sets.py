@@ -1,3 +1,5 @@
 """Soon."""
 
-COMMANDS = ()
+import click
+
+COMMANDS: tuple[click.Command, ...] = ()

@@ -319,8 +319,8 @@ def check_cases(
     Returns:
         What was found, by case id.
     """
-    known = {case.id: case for case in chain(among, cases)}
-    everybody = tuple(known.values())
+    by_id = {case.id: case for case in chain(among, cases)}
+    everybody = tuple(by_id.values())
     # A counterfactual patient is its original in all but one respect.
     owners = [case.parents[0] if case.varied else case.patient_id for case in everybody]
     likest = nearest_others(signatures(everybody, embedder, known), owners)
