@@ -67,7 +67,9 @@ def _tables() -> dict[str, Any]:
 
 
 def _words(text: str) -> list[str]:
-    return re.findall(r"[\w'-]+", text.lower().replace("\u2019", "'"))
+    """Words in lower case, without possessive endings; a hyphen keeps words together."""
+    found = re.findall(r"[\w'-]+", text.lower().replace("\u2019", "'"))
+    return [word.removesuffix("'s").strip("'") for word in found]
 
 
 def vary(
@@ -231,7 +233,7 @@ def _gender_of(own: str) -> _Gender:
 
 
 _SELF = (
-    r"\b(?:I'm|I\u2019m|I am|I was|I wasn't|I'm not|am I|as|being|such|be|make me|made me|called me)"
+    r"\b(?:I['\u2019]m|I am|I was|I wasn't|I'm not|am I|as|being|such|be|make me|made me|called me)"
     r" (?:not |just |only |still |really )?(?:a|an|the)(?: \w+)?$"
 )
 """What stands before a noun that the patient says of itself."""
@@ -446,10 +448,22 @@ _MAKERS: dict[Varied, Callable[[Patient, Random, Lives, str], tuple[Patient, Pat
 
 
 def pairs_and_refusals(
-    patients: Sequence[Patient], attributes: Sequence[Varied], seed: int, to: str = ""
+    patients: Sequence[Patient],
+    attributes: Sequence[Varied],
+    seed: int,
+    to: str = "",
+    among: Sequence[Patient] = (),
 ) -> tuple[tuple[Pair, ...], tuple[Refusal, ...]]:
-    """Every pair that can be made, and why the others cannot."""
-    lives = Lives(patients)
+    """Every pair that can be made, and why the others cannot.
+
+    Args:
+        patients: Whom to start from.
+        attributes: What to change, one at a time.
+        seed: See :func:`vary`.
+        to: See :func:`vary`.
+        among: More patients, by whose texts names are told from words.
+    """
+    lives = Lives(among or patients)
     found = [vary(one, attribute, seed, lives, to) for one in patients for attribute in attributes]
     return (
         tuple(one for one in found if isinstance(one, Pair)),

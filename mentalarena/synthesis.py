@@ -72,27 +72,41 @@ class Neighborhood:
         self.limit = max((likeness for _, likeness in likest), default=1.0)
         self.nearest = -1.0
         """Likeness of the nearest pair with a new one in it."""
-        self._rows: list[Vectors] = list(found)
+        self._rows = found
+        """Signatures, with room for more below the last of :attr:`_ids`."""
         self._ids = [case.id for case in cases]
         self._vectors: dict[str, Vectors] = {}
 
     def admit(self, case: Case) -> str:
         """Take a case in, or say which one it is too near to."""
-        texts = [clause.text for part in parts_of(case) for clause in part]
-        new = [text for text in dict.fromkeys(texts) if text not in self._vectors]
-        if new:
-            self._vectors |= dict(zip(new, self.embedder.vectors(new), strict=True))
-        row = signature(
-            [np.stack([self._vectors[one.text] for one in part]) for part in parts_of(case)]
-        )
-        likeness = np.stack(self._rows) @ row
+        row = self._signature(case)
+        likeness = self._rows[: len(self._ids)] @ row
         best = int(likeness.argmax())
         if likeness[best] > self.limit:
             return self._ids[best]
         self.nearest = max(self.nearest, float(likeness[best]))
-        self._rows.append(row)
-        self._ids.append(case.id)
+        self._keep(case, row)
         return ""
+
+    def take(self, case: Case) -> None:
+        """Take a case in that is there anyway, however near to others it is."""
+        self._keep(case, self._signature(case))
+
+    def _keep(self, case: Case, row: Vectors) -> None:
+        if len(self._ids) == len(self._rows):
+            more = np.zeros((max(len(self._rows), 64), len(row)), dtype=np.float32)
+            self._rows = np.concatenate([self._rows.reshape(-1, len(row)), more])
+        self._rows[len(self._ids)] = row
+        self._ids.append(case.id)
+
+    def _signature(self, case: Case) -> Vectors:
+        texts = [clause.text for part in parts_of(case) for clause in part]
+        new = [text for text in dict.fromkeys(texts) if text not in self._vectors]
+        if new:
+            self._vectors |= dict(zip(new, self.embedder.vectors(new), strict=True))
+        return signature(
+            [np.stack([self._vectors[one.text] for one in part]) for part in parts_of(case)]
+        )
 
 
 def synthesize(
