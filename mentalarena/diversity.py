@@ -168,12 +168,12 @@ def plot(found: Diversity, title: str) -> bytes:
     figure.suptitle(title)
     one = axes[0][0]
     bins = [step / 25 for step in range(26)]
-    one.hist(found.distances, bins=bins, color="#3b6ea5", label="to another patient's case")
+    one.hist(found.distances, bins=bins, color="#3b6ea5", label="of other patients")
     if found.within:
         one.hist(found.within, bins=bins, color="#d98c3f", alpha=0.7,
-                 label="to another situation of the patient")  # fmt: skip
+                 label="of the same patient")  # fmt: skip
     one.set(xlabel="distance to the nearest other case (1 - likeness)", ylabel="cases", xlim=(0, 1))
-    one.legend(frameon=False)
+    one.legend(frameon=False, loc="upper right", title="nearest case")
     for axis, names in ((axes[0][1], ("presentation",)), (axes[1][0], ("style", "split")),
                         (axes[1][1], ("age", "gender"))):  # fmt: skip
         rows = [(f"{label}", count, name) for name in names
