@@ -25,7 +25,7 @@ from agents.ask import Ask, Reask
 from agents.prompting import Prompt, render
 from agents.seats import Answer, Place, Short
 from mentalarena.case import CLOSED_LISTS, Clause, Component, Patient
-from mentalarena.coherence import Lives, lives_of
+from mentalarena.coherence import Lives
 from mentalarena.errors import CaseError, ReplayError
 from mentalarena.journal import Call, Messages
 from mentalarena.synthesis import NAME, Neighborhood, Synthesis
@@ -113,6 +113,7 @@ async def write_cases(
     parents: Sequence[Patient],
     n: int,
     seed: int,
+    lives: Lives,
     neighborhood: Neighborhood,
     journal: FileJournal,
     progress: Callable[[int], None] = lambda done: None,
@@ -125,6 +126,7 @@ async def write_cases(
         parents: Whose histories are used, in turn; synthetic ones are left out.
         n: How many are wanted.
         seed: Of the model's sampling.
+        lives: The parents' and others', by which names are told from words.
         neighborhood: Whom they must not be too near to.
         journal: Where answers are kept.
         progress: Called with the number of patients made so far.
@@ -134,7 +136,6 @@ async def write_cases(
         ProviderError: the model could not be reached or refused.
     """
     pool = tuple(one for one in parents if not one.synthetic and one.varied is None)
-    lives = lives_of(pool)
     bases = [(one, history) for one in pool if len(history := _history(one, lives)) >= 2]
     if not bases:
         raise CaseError("there is no patient whose history can be told without names")

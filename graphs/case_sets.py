@@ -10,7 +10,7 @@ import json
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, get_args
 
 import click
 
@@ -22,7 +22,8 @@ from mentalarena.text import clean
 
 if TYPE_CHECKING:
     from mentalarena.case import Patient
-    from mentalarena.synthesis import Synthesis
+    from mentalarena.coherence import Lives
+    from mentalarena.synthesis import Neighborhood, Synthesis
 
 _ATTRIBUTES: tuple[Varied, ...] = get_args(Varied)
 
@@ -96,13 +97,16 @@ def synthesize(
     """
     from graphs.cases import people
     from mentalarena.builtin_vectors import builtin_signatures
-    from mentalarena.roster import builtin_cases, patient_lines
+    from mentalarena.coherence import Lives
+    from mentalarena.roster import builtin_cases, builtin_patients, patient_lines
     from mentalarena.similarity import SentenceEncoder
     from mentalarena.synthesis import Neighborhood
     from mentalarena.text_files import write_whole
 
     _not_the_source(file, out)
-    parents = tuple(one for one in people(file) if split in (None, one.split))
+    everybody = people(file)
+    parents = tuple(one for one in everybody if split in (None, one.split))
+    lives = Lives((*everybody, *(one for one in builtin_patients() if one not in everybody)))
     built_in = tuple(builtin_cases().values())
     encoder = SentenceEncoder()
     neighborhood = Neighborhood(built_in, encoder, builtin_signatures())
@@ -114,10 +118,10 @@ def synthesize(
         from agents.rules.diagnosis import ranked_labels
         from mentalarena.synthesis import synthesize as recombine
 
-        made = recombine(parents, n, seed, neighborhood, ranked_labels, progress)
+        made = recombine(parents, n, seed, lives, neighborhood, ranked_labels, progress)
     else:
         config = ArenaConfig(base_url=base_url, temperature=temperature)
-        made = _written(model, config, parents, n, seed, neighborhood, out, progress)
+        made = _written(model, config, parents, n, seed, lives, neighborhood, out, progress)
     progress.end()
     if not made.patients:
         raise CaseError(f"no patient could be made: {_reasons(made)}")
@@ -162,7 +166,8 @@ def _written(
     parents: "tuple[Patient, ...]",
     n: int,
     seed: int,
-    neighborhood: Any,
+    lives: "Lives",
+    neighborhood: "Neighborhood",
     out: Path,
     progress: "_Progress",
 ) -> "Synthesis":
@@ -171,7 +176,8 @@ def _written(
 
     ask = model_ask("patient", model, config)
     journal = FileJournal(journal_beside(out))
-    return asyncio.run(write_cases(ask, model, parents, n, seed, neighborhood, journal, progress))
+    writing = write_cases(ask, model, parents, n, seed, lives, neighborhood, journal, progress)
+    return asyncio.run(writing)
 
 
 class _Progress:

@@ -127,9 +127,3 @@ class Lives:
             kept = tuple(line for line in clause.utterances if not self.ties(owner, line))
             if len(kept) >= least:
                 yield Loose(owner, clause.model_copy(update={"utterances": kept}))
-
-
-@cache
-def lives_of(patients: tuple[Patient, ...]) -> Lives:
-    """The lives of these patients, worked out once."""
-    return Lives(patients)

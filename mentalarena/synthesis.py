@@ -13,6 +13,7 @@ Run it: ``mentalarena cases synthesize --n 100 --out FILE``.
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import count
 from random import Random
 from typing import NamedTuple
 
@@ -28,7 +29,7 @@ from mentalarena.case_checks import (
     rank_of,
     spoken_lines,
 )
-from mentalarena.coherence import Lives, Loose, compatible, lives_of
+from mentalarena.coherence import Lives, Loose, compatible
 from mentalarena.encoder_process import Vectors
 from mentalarena.errors import CaseError
 from mentalarena.likeness import nearest_others, parts_of, signature, signatures
@@ -36,8 +37,8 @@ from mentalarena.similarity import Embedder
 
 NAME = "N. N."
 SOURCE = "synthetic (by rule)"
-_TRIES = 40
-"""Attempts per wanted patient before the pool counts as used up."""
+_PATIENCE = 300
+"""Refusals in a row, and four more for each life, after which the parents count as used up."""
 _LASTING_SHARE, _PASSING_SHARE = 0.8, 0.4
 """Share of beliefs and coping, and of what a situation sets off, that comes from somebody else."""
 _RANK = 2
@@ -113,6 +114,7 @@ def synthesize(
     parents: Sequence[Patient],
     n: int,
     seed: int,
+    lives: Lives,
     neighborhood: Neighborhood,
     diagnose: Diagnostician,
     progress: Callable[[int], None] = lambda done: None,
@@ -123,6 +125,7 @@ def synthesize(
         parents: Whom they are made from; synthetic and counterfactual ones are left out.
         n: How many are wanted.
         seed: The same seed, parents and ``n`` give the same patients.
+        lives: The parents' and others', by which names are told from words.
         neighborhood: Whom they must not be too near to.
         diagnose: The rule tables, for what a patient's words speak for.
         progress: Called with the number of patients made so far.
@@ -131,16 +134,17 @@ def synthesize(
         CaseError: there is no parent to begin with.
     """
     pool = tuple(one for one in parents if not one.synthetic and one.varied is None)
-    lives = lives_of(pool)
     loosened = {one.id: _loosened(one, lives) for one in pool}
     bases = [base for one in pool for base in _bases(one, lives)]
     if not bases:
         raise CaseError("there is no patient whose life can be told without names: nothing to do")
     made: list[Patient] = []
     refused: Counter[str] = Counter()
-    for attempt in range(_TRIES * n):
-        if len(made) == n:
+    in_vain = 0
+    for attempt in count():
+        if len(made) == n or in_vain > _PATIENCE + 4 * len(bases):
             break
+        in_vain += 1
         random = Random(f"{seed}/synthesize/{attempt}")
         # Everybody in turn, so that the presentations stay as they are among the parents.
         base = bases[attempt % len(bases)]
@@ -164,6 +168,7 @@ def synthesize(
             refused[reason] += 1
             continue
         made.append(patient)
+        in_vain = 0
         progress(len(made))
     return Synthesis(tuple(made), neighborhood.limit, neighborhood.nearest, refused)
 
@@ -218,9 +223,9 @@ def _composed(
     def drawn(part: str, share: float) -> list[Clause]:
         others = random.sample(donors[part], len(donors[part]))
         mine = random.sample(base.inner[part], len(base.inner[part]))
-        count = random.randint(2, 3)
+        wanted = random.randint(2, 3)
         found: list[Clause] = []
-        while len(found) < count and (others or mine):
+        while len(found) < wanted and (others or mine):
             if others and (not mine or random.random() < share):
                 loose = others.pop()
                 if any(loose.clause.text == clause.text for clause in found):
