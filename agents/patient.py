@@ -110,7 +110,7 @@ def _record(case: Case, principle: Principle | None = None) -> dict[str, str]:
     treated = "; ".join(f"{past.name} ({past.outcome})" for past in case.past_treatments)
     return {
         "name": case.name,
-        "about": f"{who.age} years old, {who.gender}; {who.work}; {who.family}; "
+        "about": f"{_age(who.age)}{who.gender}; {who.work}; {who.family}; "
         f"background: {who.culture}; speaks {who.languages}",
         "history": _joined(case.history),
         "situation": _joined(case.situation),
@@ -119,11 +119,15 @@ def _record(case: Case, principle: Principle | None = None) -> dict[str, str]:
             for component in COMPONENTS
             if component is not Component.BEHAVIOR_PRINCIPLES
         ),
-        "strengths": "; ".join(case.strengths),
+        "strengths": "; ".join(case.strengths) or "not said",
         "past": treated or "nothing so far",
         "style": styles(styles_text())[case.style],
         "principle": principle.text if principle else "as you always do",
     }
+
+
+def _age(age: int | None) -> str:
+    return f"{age} years old, " if age is not None else ""
 
 
 def _joined(clauses: tuple[Clause, ...]) -> str:

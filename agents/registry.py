@@ -152,12 +152,30 @@ def _model_seat(role: Seat, spec: SeatSpec, config: ArenaConfig) -> AnySeat:
         check_terminal()
         person = _person()
         ask = Ask(person, seat=role, spec=spec.text, answers="form", recall=person.recall)
-    else:
-        check_model(spec.model, config.base_url)
-        ask = Ask(
-            _client(spec.model, config), seat=role, spec=spec.text, answers=spec.model.answers
+        return _seated(role, ask)
+    return _seated(role, _model_ask(role, spec, spec.model, config))
+
+
+def _model_ask(role: Seat, spec: SeatSpec, model: ModelSpec, config: ArenaConfig) -> Ask:
+    check_model(model, config.base_url)
+    return Ask(_client(model, config), seat=role, spec=spec.text, answers=model.answers)
+
+
+def model_ask(role: Seat, spec: str, config: ArenaConfig) -> Ask:
+    """The door to the model of a spec, for what no seat is asked; the model is checked first.
+
+    Raises:
+        ConfigurationError: the spec names no model, or one that is not there.
+        ProviderError: nothing answers at the server (fatal).
+    """
+    parsed = SeatSpec.parse(spec, role)
+    if parsed.model is None:
+        raise ConfigurationError(
+            f"--model {spec} is no language model: give openai:NAME or another"
         )
-    return _seated(role, ask)
+    if parsed.kind == "openai":
+        check_reachable(server_url(config.base_url), timeout=min(5.0, config.timeout))
+    return _model_ask(role, parsed, parsed.model, config)
 
 
 def replayed_seat(role: Seat, spec: str, answerer: Answerer) -> AnySeat:

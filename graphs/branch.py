@@ -44,6 +44,7 @@ from mentalarena.calibration import Thresholds, read_thresholds
 from mentalarena.config import ArenaConfig, read_recipe
 from mentalarena.errors import ConfigurationError, ProviderError, ReplayError, StoreError
 from mentalarena.journal import Call, Journal, Messages
+from mentalarena.roster import read_library
 from mentalarena.similarity import SentenceEncoder
 from mentalarena.store import Store, open_store
 from mentalarena.store_reader import StoreReader, open_readonly
@@ -214,7 +215,8 @@ async def play_branch(
     """
     embedder = SentenceEncoder(store, builtin_vectors())
     embedder.preload()
-    parts = Parts(store, embedder, thresholds, {origin.case.id: origin.case})
+    cases = {origin.case.id: origin.case}
+    parts = Parts(store, embedder, thresholds, cases, origin.library)
     # A branch of a branch shares no more with the root than both agree on.
     above = tuple(one._replace(until=min(one.until, step)) for one in origin.stretches)
     parent = Stretch(origin.episode_id, origin.attempts, origin.seed, step)
@@ -295,6 +297,8 @@ def branch(
         thresholds = origin.thresholds
         if config.thresholds:
             thresholds = read_thresholds(config.thresholds, SentenceEncoder())
+        if config.principles:
+            origin = replace(origin, library=read_library(config.principles))
         point = asyncio.run(find_point(reader, origin, config, thresholds, step))
     check_seats(config)
     if point.asked is not None:

@@ -248,6 +248,7 @@ class Workers:
             self._run_id,
             self._session.config,
             self._session.thresholds,
+            self._session.library,
             self._session.meter,
             self._share(place.number),
         )

@@ -17,6 +17,7 @@ from mentalarena.calibration import Thresholds
 from mentalarena.case import Case
 from mentalarena.config import ArenaConfig
 from mentalarena.errors import MentalArenaError
+from mentalarena.roster import Library
 
 _LENGTH = struct.Struct("!Q")
 
@@ -29,6 +30,7 @@ class Setup(NamedTuple):
     run_id: str
     config: ArenaConfig
     thresholds: Thresholds
+    library: Library
     meter: Meter
     """Limits, prices, and what was spent when the worker was started."""
     requests: int | None

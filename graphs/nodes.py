@@ -45,7 +45,6 @@ from mentalarena.decoder import Deviation
 from mentalarena.encoder import EncodedSymptoms, candidates, encode
 from mentalarena.exchanges import exchanges_left
 from mentalarena.guidance import MODES, Mode, guidance_text, leak
-from mentalarena.roster import principle_groups
 
 REDUCED = (
     "path", "turns", "formulations", "injections", "deviations", "decisions", "plans", "scores",
@@ -145,7 +144,7 @@ async def encode_case(state: EncodeInput, session: Session, at: Place) -> ArenaS
 def _matched(case_id: str, session: Session) -> tuple[Case, tuple[tuple[Principle, float], ...]]:
     """The case and its candidate principles; reads files and the store, so it runs in a thread."""
     case = session.find_case(case_id)
-    return case, candidates(case, principle_groups(), session.embedder)
+    return case, candidates(case, session.library.groups, session.embedder)
 
 
 async def patient(state: PatientInput, session: Session, at: Place) -> ArenaState:

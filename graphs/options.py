@@ -29,6 +29,12 @@ ARENA_OPTIONS = (
         help="Case file (.json or .jsonl) instead of the built-in patients.",
     ),
     option(
+        "--principles",
+        default="",
+        metavar="FILE",
+        help="File of behavior principles instead of the built-in ones.",
+    ),
+    option(
         "--model",
         default="rules",
         show_default=True,

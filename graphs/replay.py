@@ -25,13 +25,14 @@ from mentalarena.config import ArenaConfig
 from mentalarena.errors import ConfigurationError, ReplayError
 from mentalarena.journal import Call, Journal, Messages
 from mentalarena.provider import Reply
+from mentalarena.roster import Library, builtin_library
 from mentalarena.rows import Write
 from mentalarena.similarity import SentenceEncoder
 from mentalarena.store import Store
 from mentalarena.store_api import ReadableStore
 from mentalarena.store_reader import StoreReader
 
-_DERIVED = frozenset({"thresholds_hash", "encoder_hash", "templates", "cases"})
+_DERIVED = frozenset({"thresholds_hash", "encoder_hash", "principles_hash", "templates", "cases"})
 """Keys of a run's identity that are no fields of its configuration."""
 
 
@@ -67,6 +68,7 @@ class Origin:
     config: ArenaConfig
     case: Case
     thresholds: Thresholds
+    library: Library
     texts: Mapping[str, str]
     """Prompt texts as they were, by template name."""
     calls: Mapping[str, StoredCall]
@@ -106,6 +108,7 @@ def read_origin(store: StoreReader | Store, episode_id: str) -> Origin:
         config=_config(store, episode_id, stored),
         case=_case(episode_id, episode["record"]),
         thresholds=_thresholds(store, episode_id, stored),
+        library=_library(store, episode_id, stored),
         texts=texts if styles is None else {**texts, STYLES: styles},
         calls=calls,
         stretches=stretches,
@@ -173,6 +176,21 @@ def _thresholds(
             f"({stored['thresholds_hash'][:12]}): use the version that played it "
             "(runs.code_version)"
         ) from error
+
+
+def _library(store: ReadableStore, episode_id: str, stored: Mapping[str, Any]) -> Library:
+    built_in = builtin_library()
+    # Episodes from before principles could be chosen do not say which they had.
+    hash_ = stored.get("principles_hash", built_in.hash)
+    if hash_ == built_in.hash:
+        return built_in
+    text = _text(store, hash_)
+    if text is None:
+        raise ConfigurationError(
+            f"episode {episode_id}: its behavior principles ({hash_[:12]}) are not in "
+            f"{store.path}, and the built-in ones are others"
+        )
+    return Library.from_text(text, f"of episode {episode_id}")
 
 
 def _text(store: ReadableStore, hash_: str | None) -> str | None:
@@ -299,7 +317,11 @@ class ReplaySession(Session):
         unwritten = _Unwritten(store, into)
         embedder = SentenceEncoder(unwritten, builtin_vectors())
         parts = Parts(
-            unwritten, embedder, thresholds or origin.thresholds, {origin.case.id: origin.case}
+            unwritten,
+            embedder,
+            thresholds or origin.thresholds,
+            {origin.case.id: origin.case},
+            origin.library,
         )
         super().__init__(config or origin.config, parts)
         self.origin = origin

@@ -29,7 +29,13 @@ from mentalarena.config import ArenaConfig
 from mentalarena.decoder import SymptomDecoder
 from mentalarena.errors import BudgetError, CaseError, MentalArenaError, ReplayError, StoreError
 from mentalarena.journal import EpisodeJournal, Journal, digest
-from mentalarena.roster import builtin_cases, find_case, read_case_file
+from mentalarena.roster import (
+    Library,
+    builtin_cases,
+    find_case,
+    read_case_file,
+    read_library,
+)
 from mentalarena.similarity import SentenceEncoder
 from mentalarena.store import Change, Row, Store, Write, open_store, utc_now
 from mentalarena.store_api import EpisodeStore
@@ -51,6 +57,7 @@ class Parts(NamedTuple):
     embedder: SentenceEncoder
     thresholds: Thresholds
     cases: Mapping[str, Case]
+    library: Library
 
 
 class Session:
@@ -58,7 +65,7 @@ class Session:
 
     def __init__(self, config: ArenaConfig, parts: Parts) -> None:
         self.config = config
-        self.store, self.embedder, self.thresholds, self.cases = parts
+        self.store, self.embedder, self.thresholds, self.cases, self.library = parts
         self._pending: dict[str, list[Write]] = {}
         self._journals: dict[str, EpisodeJournal] = {}
         self._known_templates: set[str] = set()
@@ -71,7 +78,7 @@ class Session:
     @cached_property
     def decoder(self) -> SymptomDecoder:
         """The Symptom Decoder, ranking against the built-in patients."""
-        others = ranked_against(peers(builtin_cases()))
+        others = ranked_against(peers(builtin_cases(), self.library.groups))
         return SymptomDecoder(self.embedder, self.thresholds, others)
 
     @property
@@ -101,6 +108,7 @@ class Session:
             **self.config.identity(),
             "thresholds_hash": self.thresholds.hash,
             "encoder_hash": self.embedder.hash,
+            "principles_hash": self.library.hash,
             "templates": template_hashes(),
             "cases": sorted(case.hash for case in self.cases.values()),
         }
@@ -112,12 +120,13 @@ class Session:
         limits = {
             "hash": self.thresholds.hash, "name": "thresholds", "text": self.thresholds.text,
         }  # fmt: skip
+        library = {"hash": self.library.hash, "name": "principles", "text": self.library.text}
         return Ledger(
             self.store,
             self.identity,
             guidance=self.config.guidance,
             self_judged=self.self_judged,
-            texts=(styles, limits),
+            texts=(styles, limits, library),
         )
 
     @property
@@ -285,7 +294,8 @@ def open_session(config: ArenaConfig) -> Session:
 
     Raises:
         StoreError: the store cannot be opened.
-        CaseError: the case file holds a case that cannot be used; the good ones are kept.
+        CaseError: the case file holds a case that cannot be used (the good ones are kept), or the
+            principle file cannot be used.
         ConfigurationError: the threshold file cannot be used.
     """
     with _lock:
@@ -294,7 +304,8 @@ def open_session(config: ArenaConfig) -> Session:
             try:
                 embedder = SentenceEncoder(store, builtin_vectors())
                 thresholds = read_thresholds(config.thresholds, embedder)
-                parts = Parts(store, embedder, thresholds, _read_cases(config, store))
+                library = read_library(config.principles)
+                parts = Parts(store, embedder, thresholds, _read_cases(config, store), library)
                 _sessions[config] = Session(config, parts)
             except BaseException:
                 _release_store(config.db)

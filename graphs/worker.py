@@ -71,7 +71,7 @@ class Worker:
         """Set when the worker has left, at the driver's wish."""
         store = LinkedStore(setup.config.db, self)
         self._cases: dict[str, Case] = {}
-        parts = Parts(store, LinkedEncoder(self), setup.thresholds, self._cases)
+        parts = Parts(store, LinkedEncoder(self), setup.thresholds, self._cases, setup.library)
         self._session = Session(setup.config, parts)
         self._session.meter = self._meter = LinkedMeter.of(setup.meter)
         adopt_session(self._session)

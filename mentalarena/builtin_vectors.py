@@ -4,8 +4,11 @@ Why: importing the encoder takes seconds, and what an episode needs first (copin
 principles) and most often (the ranking against other patients) is known in advance. The file is
 content-addressed like the store's cache; texts it lacks are simply embedded.
 
+Beside them are the signatures of the built-in cases (:mod:`mentalarena.likeness`), by which others
+are told apart from them, in half precision.
+
 Run it after built-in cases, principles or closed lists change: ``python -m
-mentalarena.builtin_vectors``. A test fails while the file is stale.
+mentalarena.builtin_vectors``. A test fails while a file is stale.
 """
 
 from functools import cache
@@ -19,10 +22,12 @@ from mentalarena.case import CLOSED_LISTS, Component
 from mentalarena.closed_lists import label_phrase
 from mentalarena.encoder import component_text
 from mentalarena.encoder_process import ENCODER_HASH, Vectors
+from mentalarena.likeness import signatures
 from mentalarena.roster import builtin_cases, principle_groups
 from mentalarena.similarity import SentenceEncoder, text_hash
 
 _FILE = "builtin_vectors.npz"
+_SIGNATURES = "builtin_signatures.npz"
 
 
 def builtin_texts() -> tuple[str, ...]:
@@ -55,14 +60,34 @@ def builtin_vectors() -> dict[str, Vectors]:
         return dict(zip(stored["hashes"].tolist(), stored["vectors"], strict=True))
 
 
+@cache
+def builtin_signatures() -> dict[str, Vectors]:
+    """Case hash → signature; empty when the file is for another encoder."""
+    with (resources.files("mentalarena") / "data" / _SIGNATURES).open("rb") as file:
+        stored = np.load(file, allow_pickle=False)
+        if str(stored["encoder_hash"]) != ENCODER_HASH:
+            return {}
+        found = stored["signatures"].astype(np.float32)
+        return dict(zip(stored["hashes"].tolist(), found, strict=True))
+
+
 def main() -> None:
-    """Embed the built-in texts and write the file."""
+    """Embed the built-in texts and write the files."""
+    folder = Path(__file__).parent / "data"
     texts = builtin_texts()
+    encoder = SentenceEncoder()
     np.savez(
-        Path(__file__).parent / "data" / _FILE,
+        folder / _FILE,
         encoder_hash=np.array(ENCODER_HASH),
         hashes=np.array([text_hash(text) for text in texts]),
-        vectors=SentenceEncoder().vectors(texts),
+        vectors=encoder.vectors(texts),
+    )
+    cases = tuple(builtin_cases().values())
+    np.savez(
+        folder / _SIGNATURES,
+        encoder_hash=np.array(ENCODER_HASH),
+        hashes=np.array([case.hash for case in cases]),
+        signatures=signatures(cases, encoder).astype(np.float16),
     )
 
 

@@ -30,7 +30,7 @@ from mentalarena.comparison import Peers, compare
 from mentalarena.encoder import candidates, component_text
 from mentalarena.encoder_process import ENCODER_NAME
 from mentalarena.errors import ConfigurationError
-from mentalarena.roster import principles
+from mentalarena.roster import principle_groups
 from mentalarena.similarity import Embedder
 
 REROUTE_WHEN_RIGHT = 0.10
@@ -130,8 +130,14 @@ PeerTexts = Mapping[Component, Sequence[tuple[str, str]]]
 """Per open component, (patient id, text); the id is empty for a principle of the library."""
 
 
-def peers(cases: Mapping[str, Case]) -> dict[Component, tuple[tuple[str, str], ...]]:
+def peers(
+    cases: Mapping[str, Case], groups: Sequence[PrincipleGroup] = ()
+) -> dict[Component, tuple[tuple[str, str], ...]]:
     """What a statement is ranked against, each distinct (patient id, text) once.
+
+    Args:
+        cases: The people.
+        groups: The library of behavior principles; the built-in one when empty.
 
     Train and dev patients only, so that test patients are never part of the instrument that is
     tested with them; for behavior principles every principle of the library.
@@ -140,7 +146,9 @@ def peers(cases: Mapping[str, Case]) -> dict[Component, tuple[tuple[str, str], .
         component: {} for component in Component if component not in CLOSED_LISTS
     }
     found[Component.BEHAVIOR_PRINCIPLES] = {
-        ("", component_text([principle.text])): None for principle in principles().values()
+        ("", component_text([principle.text])): None
+        for group in groups or principle_groups()
+        for principle in group.principles
     }
     for case in cases.values():
         if case.split == "test":
@@ -303,7 +311,7 @@ def joint_limit(alarms: Sequence[Sequence[float]]) -> int:
 
 def main() -> None:
     """Derive the provisional thresholds and write them beside the built-in data."""
-    from mentalarena.roster import builtin_cases, principle_groups
+    from mentalarena.roster import builtin_cases
     from mentalarena.similarity import SentenceEncoder
 
     cases = [case for case in builtin_cases().values() if case.split != "test"]

@@ -91,7 +91,10 @@ DisorderGroup = Literal[
     "neurodevelopmental",
     "adjustment",
 ]
-Presentation = Literal[DisorderGroup, "subthreshold"]
+Presentation = Literal[DisorderGroup, "subthreshold", "unknown"]
+"""``unknown`` is for imported people whose source does not say."""
+Varied = Literal["age", "gender", "name", "culture"]
+"""What a counterfactual pair differs in."""
 
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=4000)]
 Spoken = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=1000)]
@@ -118,9 +121,9 @@ Clauses = Annotated[tuple[Clause, ...], Field(min_length=1, max_length=12)]
 
 
 class Demographics(Record):
-    """Who the patient is."""
+    """Who the patient is; what an import does not know is ``unknown``, an age is None."""
 
-    age: Annotated[int, Field(ge=12, le=110)]
+    age: Annotated[int, Field(ge=12, le=110)] | None
     gender: Text
     culture: Text
     languages: Text
@@ -199,12 +202,15 @@ class Person(Record):
     source: Text
     synthetic: bool = False
     parents: tuple[Identifier, ...] = ()
+    """Patients that a synthetic one was made from; the original of a counterfactual one."""
+    varied: Varied | None = None
+    """The one attribute in which a counterfactual patient differs from its original."""
     presentation: Presentation
     style: Style
     demographics: Demographics
     history: Clauses
     """Symptoms, course, life events: what a diagnosis rests on."""
-    strengths: Annotated[tuple[Text, ...], Field(min_length=1)]
+    strengths: tuple[Text, ...] = ()
     past_treatments: tuple[PastTreatment, ...] = ()
     reference: tuple[Reference, ...] = ()
     """Main diagnosis first, comorbid ones after it; empty when unknown."""
@@ -265,7 +271,7 @@ class Principle(Record):
     id: Identifier
     group: Identifier
     text: Text
-    utterances: Annotated[tuple[Text, ...], Field(min_length=2)]
+    utterances: tuple[Text, ...] = ()
     """First-person lines by which a patient shows or admits it, not repeating ``text``."""
 
 

@@ -135,6 +135,8 @@ class ArenaConfig:
     """Path of the store."""
     cases: str = ""
     """Path of a case file; empty for the built-in patients."""
+    principles: str = ""
+    """Path of a file of behavior principles; empty for the built-in ones."""
 
     def __post_init__(self) -> None:
         if self.guidance not in get_args(Guidance):
@@ -176,7 +178,7 @@ class ArenaConfig:
     def identity(self) -> dict[str, Any]:
         """What makes two runs the same experiment; paths, servers and timeouts do not."""
         values = asdict(self)
-        for name in ("db", "base_url", "timeout", "cases", "thresholds"):
+        for name in ("db", "base_url", "timeout", "cases", "thresholds", "principles"):
             del values[name]
         return values
 

@@ -61,6 +61,8 @@ _FAMILIES: dict[str, Family] = {
     "F42": "obsessive-compulsive",
     "F43": "trauma",
     "F43.2": "adjustment",
+    # Filed under somatic symptoms in both manuals, of which there is no group here.
+    "F45.21": "anxiety",
     "F45.22": "obsessive-compulsive",
     "F50": "eating",
     "F51": "sleep",

@@ -6,6 +6,7 @@ line). A malformed record never takes a good one with it: all good ones come bac
 complaints that name file, record and field.
 """
 
+import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
@@ -36,6 +37,13 @@ class Complaint(NamedTuple):
         return f"{self.file}: record {self.record} ({self.where}){field}: {self.message}"
 
 
+class PatientFile(NamedTuple):
+    """The people of a case file."""
+
+    patients: tuple[Patient, ...]
+    complaints: tuple[Complaint, ...]
+
+
 class CaseFile(NamedTuple):
     """What a case file held."""
 
@@ -60,11 +68,75 @@ def builtin_cases() -> Mapping[str, Case]:
     return {case.id: case for patient in builtin_patients() for case in patient.cases()}
 
 
+_GROUPS = TypeAdapter(tuple[PrincipleGroup, ...])
+
+
+class Library(NamedTuple):
+    """Behavior principles that coping strategies are matched with."""
+
+    groups: tuple[PrincipleGroup, ...]
+
+    @property
+    def text(self) -> str:
+        """The canonical content, as a store keeps it."""
+        plain = _GROUPS.dump_python(self.groups, mode="json")
+        return json.dumps(plain, sort_keys=True, ensure_ascii=False)
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 of the canonical content: part of a run's configuration."""
+        return hashlib.sha256(self.text.encode()).hexdigest()
+
+    @classmethod
+    def from_text(cls, text: str, name: str) -> "Library":
+        """Read a library; ``name`` is how messages call it.
+
+        Raises:
+            CaseError: it is malformed, or holds an id twice.
+        """
+        try:
+            groups = _GROUPS.validate_json(text)
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_input=False)[0]
+            field = ".".join(str(part) for part in first["loc"])
+            raise CaseError(f"principle file {name}, field {field}: {first['msg']}") from error
+        ids = [item.id for group in groups for item in group.principles]
+        twice = sorted({one for one in ids if ids.count(one) > 1})
+        if twice:
+            raise CaseError(f"principle file {name}: id {twice[0]!r} is taken twice")
+        if not groups:
+            raise CaseError(f"principle file {name} holds no group of principles")
+        return cls(groups)
+
+
+def read_library(path: str) -> Library:
+    """The principle file at ``path``, or the built-in one for an empty path.
+
+    Raises:
+        CaseError: unreadable or malformed.
+    """
+    if not path:
+        return builtin_library()
+    try:
+        text = Path(path).read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise CaseError(
+            f"principle file {path} cannot be read ({error}): make one with "
+            "`mentalarena cases import FILE.csv --format principles`"
+        ) from error
+    return Library.from_text(text, path)
+
+
 @cache
-def principle_groups() -> tuple[PrincipleGroup, ...]:
-    """The built-in library of behavior principles."""
+def builtin_library() -> Library:
+    """The behavior principles that ship with the project."""
     text = (resources.files("mentalarena") / "data" / "principles.json").read_text("utf-8")
-    return TypeAdapter(tuple[PrincipleGroup, ...]).validate_json(text)
+    return Library.from_text(text, "of the package")
+
+
+def principle_groups() -> tuple[PrincipleGroup, ...]:
+    """The built-in behavior principles, by group."""
+    return builtin_library().groups
 
 
 @cache
@@ -73,7 +145,7 @@ def principles() -> Mapping[str, Principle]:
     return {item.id: item for group in principle_groups() for item in group.principles}
 
 
-def read_case_file(path: str | Path) -> CaseFile:
+def read_patient_file(path: str | Path) -> PatientFile:
     """Read patient records from a ``.json`` or ``.jsonl`` file.
 
     Raises:
@@ -88,16 +160,33 @@ def read_case_file(path: str | Path) -> CaseFile:
         raise CaseError(f"case file {path} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise CaseError(
-            f"case file {path} is not UTF-8 (byte {error.start}): save it as UTF-8"
+            f"case file {path} is not UTF-8 (byte {error.start}): save it as UTF-8, or run "
+            "`mentalarena cases import` on it"
         ) from error
-    cases: list[Case] = []
+    found = read_patients(path, text)
+    if not found.patients and not found.complaints:
+        raise CaseError(f"case file {path} holds no record")
+    return found
+
+
+def read_case_file(path: str | Path) -> CaseFile:
+    """The same file, as cases.
+
+    Raises:
+        CaseError: the file cannot be read at all, or holds no record.
+    """
+    found = read_patient_file(path)
+    cases = tuple(case for patient in found.patients for case in patient.cases())
+    return CaseFile(cases, found.complaints)
+
+
+def read_patients(path: Path, text: str) -> PatientFile:
+    """Patient records from the text of a case file; its name says whether it is JSON Lines."""
+    patients: list[Patient] = []
     complaints: list[Complaint] = []
     seen: set[str] = set()
     people: set[str] = set()
-    records = list(_records(path, text))
-    if not records:
-        raise CaseError(f"case file {path} holds no record")
-    for number, (where, raw) in enumerate(records, start=1):
+    for number, (where, raw) in enumerate(_records(path, text), start=1):
         if isinstance(raw, Exception):
             message = f"not JSON: {_json_complaint(raw)}"
             complaints.append(Complaint(str(path), number, where, "", message))
@@ -105,7 +194,7 @@ def read_case_file(path: str | Path) -> CaseFile:
         try:
             patient = Patient.model_validate(raw)
         except ValidationError as error:
-            complaints.append(_complaint(str(path), number, where, raw, error))
+            complaints.append(complaint(str(path), number, where, raw, error))
             continue
         twice = sorted(seen & {case.id for case in patient.cases()})
         if twice or patient.id in people:
@@ -116,8 +205,17 @@ def read_case_file(path: str | Path) -> CaseFile:
             continue
         people.add(patient.id)
         seen.update(case.id for case in patient.cases())
-        cases.extend(patient.cases())
-    return CaseFile(tuple(cases), tuple(complaints))
+        patients.append(patient)
+    return PatientFile(tuple(patients), tuple(complaints))
+
+
+def patient_lines(patients: Iterable[Patient]) -> str:
+    """Patient records as JSON Lines: what ``--cases`` reads."""
+    # A line separator inside a text must not look like the end of a line to anybody.
+    lines = (
+        json.dumps(patient.model_dump(mode="json", exclude_defaults=True)) for patient in patients
+    )
+    return "".join(line + "\n" for line in lines)
 
 
 def _records(path: Path, text: str) -> Iterator[tuple[str, object]]:
@@ -147,9 +245,8 @@ def _json_complaint(error: Exception) -> str:
     return "nested too deeply" if isinstance(error, RecursionError) else str(error)[:120]
 
 
-def _complaint(
-    file: str, number: int, where: str, raw: object, error: ValidationError
-) -> Complaint:
+def complaint(file: str, number: int, where: str, raw: object, error: ValidationError) -> Complaint:
+    """Why a record is no patient: the first thing that is wrong, and how many more are."""
     first = error.errors(include_url=False, include_input=False)[0]
     field = ".".join(str(part) for part in first["loc"])
     message = first["msg"].removeprefix("Value error, ")

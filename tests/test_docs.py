@@ -24,16 +24,19 @@ import pytest
 from sqlite_utils import Database
 
 from agents.registry import SEATS, SeatSpec
+from agents.rules.diagnosis import ranked_labels
 from agents.seats import JudgeSeat
 from benchmarks.mock_server import MockServer
 from docs import generate
+from mentalarena.builtin_vectors import builtin_signatures
 from mentalarena.case import Case
+from mentalarena.case_checks import check_cases
 from mentalarena.cli import COMMANDS, cli, run_command
 from mentalarena.config import Recipe, read_recipe
 from mentalarena.migrations import migrations
 from mentalarena.roster import builtin_cases, builtin_patients, read_case_file
 from mentalarena.schema import schema_markdown
-from tests.mentalarena import test_builtin_cases as quality
+from mentalarena.similarity import SentenceEncoder
 
 ROOT = generate.ROOT
 PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")])
@@ -304,15 +307,15 @@ def example_cases() -> tuple[Case, ...]:
     return found.cases
 
 
-@pytest.mark.parametrize("case", example_cases(), ids=lambda case: case.id)
-def test_example_patients_are_as_good_as_the_built_in_ones(case: Case) -> None:
-    quality.test_every_clause_has_two_utterances_of_its_own(case)
-    quality.test_nothing_spoken_repeats_the_record(case)
-    quality.test_spoken_lines_are_in_the_first_person(case)
-    quality.test_every_component_says_enough(case)
-    assert case.id not in builtin_cases()
-    assert case.patient_id not in {patient.id for patient in builtin_patients()}
-    assert case.name not in {patient.name for patient in builtin_patients()}
+def test_example_patients_are_as_good_as_the_built_in_ones() -> None:
+    cases = example_cases()
+    among = tuple(builtin_cases().values())
+    found = check_cases(cases, SentenceEncoder(), ranked_labels, among, builtin_signatures())
+    assert not [one for results in found.values() for one in results if one.problems]
+    for case in cases:
+        assert case.id not in builtin_cases()
+        assert case.patient_id not in {patient.id for patient in builtin_patients()}
+        assert case.name not in {patient.name for patient in builtin_patients()}
 
 
 def test_example_file_is_one_record_a_line() -> None:

@@ -4,7 +4,7 @@ Why: a rule-based therapist needs a first guess that can be traced to the patien
 tables list what patients say, not criteria; they are illustrative and for simulation only.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache
 from random import Random
 
@@ -16,6 +16,26 @@ from agents.seats import Diagnoses, DiagnosisProposal, Line
 @cache
 def _index() -> Index:
     return build_index(data("disorders")["indicators"])
+
+
+def _weigh(heard: Iterable[str]) -> tuple[dict[str, float], dict[str, tuple[float, str]]]:
+    """What the sentences speak for, by label: the sum, and the sentence that says most."""
+    totals: dict[str, float] = {}
+    witnesses: dict[str, tuple[float, str]] = {}
+    for sentence in heard:
+        found = look_up(words(sentence), _index())
+        for label, weight in found.items():
+            # What speaks for many disorders says little about each.
+            totals[label] = totals.get(label, 0.0) + weight / len(found) ** 0.5
+            if weight > witnesses.get(label, (0.0, ""))[0]:
+                witnesses[label] = (weight, sentence)
+    return totals, witnesses
+
+
+def ranked_labels(spoken: Iterable[str]) -> tuple[str, ...]:
+    """The labels of the table that anything in ``spoken`` speaks for, the best supported first."""
+    totals, _ = _weigh(part for text in spoken for part in sentences(text))
+    return tuple(sorted(totals, key=lambda label: (-totals[label], label)))
 
 
 def diagnose(lines: Sequence[Line], random: Random) -> Diagnoses:
@@ -31,15 +51,7 @@ def diagnose(lines: Sequence[Line], random: Random) -> Diagnoses:
         for span in map(substance, sentences(line.text))
         if span
     ]
-    totals: dict[str, float] = {}
-    witnesses: dict[str, tuple[float, str]] = {}
-    for sentence in heard:
-        found = look_up(words(sentence), _index())
-        for label, weight in found.items():
-            # What speaks for many disorders says little about each.
-            totals[label] = totals.get(label, 0.0) + weight / len(found) ** 0.5
-            if weight > witnesses.get(label, (0.0, ""))[0]:
-                witnesses[label] = (weight, sentence)
+    totals, witnesses = _weigh(heard)
     for label in totals:
         totals[label] += 0.3 * random.random()
     ranked = sorted(totals, key=lambda label: (-totals[label], label))

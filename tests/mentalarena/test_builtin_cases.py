@@ -1,85 +1,133 @@
-"""The built-in patients are of the quality that the decoder and the rule-based seats rely on."""
+"""The built-in patients pass the twelve checks, and each check can fail."""
 
-import json
-import re
-from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import mentalarena.case as case_module
-from mentalarena.case import CLOSED_LISTS, Case, Clause, Component, Patient
+from agents.rules.diagnosis import ranked_labels
+from mentalarena.builtin_vectors import builtin_signatures
+from mentalarena.case import Case, Clause, Component, Reference
+from mentalarena.case_checks import CHECKS, WHAT, Found, check_cases, rank_of
+from mentalarena.roster import builtin_cases, builtin_patients
+from mentalarena.similarity import SentenceEncoder
 
 FOLDER = Path(case_module.__file__).parent / "data" / "cases"
-FILES = sorted(FOLDER.glob("*.json"))
-PATIENTS = [Patient.model_validate(json.loads(path.read_text("utf-8"))) for path in FILES]
-CASES = [case for patient in PATIENTS for case in patient.cases()]
+CASES = tuple(builtin_cases().values())
 
 
-def words(text: str) -> list[str]:
-    return re.findall(r"[a-z0-9]+", text.lower().replace("'", "").replace("\u2019", ""))
+@pytest.fixture(scope="module")
+def found() -> dict[str, tuple[Found, ...]]:
+    return check_cases(CASES, SentenceEncoder(), ranked_labels, known=builtin_signatures())
 
 
-def grams(text: str, n: int = 5) -> set[tuple[str, ...]]:
-    tokens = words(text)
-    return {tuple(tokens[i : i + n]) for i in range(len(tokens) - n + 1)}
+def test_there_are_twelve_checks_and_each_says_what_it_asks() -> None:
+    assert len(CHECKS) == 12
+    assert WHAT.keys() == CHECKS.keys()
 
 
-def record_clauses(case: Case) -> list[Clause]:
-    model = case.cognitive_model
-    components = [c for c in Component if c is not Component.BEHAVIOR_PRINCIPLES]
-    return list(chain(case.history, case.situation, *(model.clauses(c) for c in components)))
+@pytest.mark.parametrize("check", CHECKS)
+def test_all_built_in_cases_pass(check: str, found: dict[str, tuple[Found, ...]]) -> None:
+    wrong = [
+        f"{case_id}: {problem}"
+        for case_id, results in found.items()
+        for result in results
+        if result.check == check
+        for problem in result.problems
+    ]
+    assert not wrong, "\n".join(wrong)
+    assert len(found) == len(CASES)
 
 
-def test_there_are_enough_patients_in_every_split() -> None:
-    assert len(PATIENTS) >= 12
-    assert {"train", "dev", "test"} == {patient.split for patient in PATIENTS}
-    assert len({patient.id for patient in PATIENTS}) == len(PATIENTS)
-    assert len({case.id for case in CASES}) == len(CASES)
+def test_ids_files_and_splits() -> None:
+    assert sorted(patient.id for patient in builtin_patients()) == sorted(
+        path.stem for path in FOLDER.glob("*.json")
+    )
+    assert len(CASES) == sum(len(patient.situations) for patient in builtin_patients())
+    assert {patient.split for patient in builtin_patients()} == {"train", "dev", "test"}
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
-def test_file_is_named_after_the_patient(path: Path) -> None:
-    assert json.loads(path.read_text("utf-8"))["id"] == path.stem
+# --- each check sees what it is for ---------------------------------------------------------------
+
+CASE = builtin_cases()["maren-1"]
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
-def test_every_clause_has_two_utterances_of_its_own(case: Case) -> None:
-    seen: set[str] = set()
-    for clause in record_clauses(case):
-        assert len(clause.utterances) >= 2, clause.text
-        for utterance in clause.utterances:
-            assert utterance not in seen, utterance
-            seen.add(utterance)
-            assert 4 <= len(words(utterance)) <= 40, utterance
+def changed(part: str, index: int, **changes: Any) -> Case:
+    """The case with one clause changed."""
+    model = CASE.cognitive_model
+    clauses = list(getattr(CASE, part) if part in ("history", "situation") else
+                   model.clauses(Component(part)))  # fmt: skip
+    clauses[index] = clauses[index].model_copy(update=changes)
+    if part in ("history", "situation"):
+        return CASE.model_copy(update={part: tuple(clauses)})
+    return CASE.model_copy(
+        update={"cognitive_model": model.model_copy(update={part: tuple(clauses)})}
+    )
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
-def test_nothing_spoken_repeats_the_record(case: Case) -> None:
-    record = set().union(*(grams(clause.text) for clause in record_clauses(case)))
-    spoken = chain(case.openings, *(clause.utterances for clause in record_clauses(case)))
-    for text in spoken:
-        assert not grams(text) & record, text
-        assert case.name.split()[0].lower() not in words(text), text
+def spoken(*lines: str) -> Case:
+    return changed("history", 0, utterances=lines)
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
-def test_spoken_lines_are_in_the_first_person(case: Case) -> None:
-    first_person = {"i", "im", "ive", "id", "ill", "my", "me", "mine", "myself", "we", "us", "our"}
-    for clause in record_clauses(case):
-        own = [text for text in clause.utterances if first_person & set(words(text))]
-        assert own, clause.utterances
+def model(**changes: tuple[Clause, ...]) -> Case:
+    return CASE.model_copy(
+        update={"cognitive_model": CASE.cognitive_model.model_copy(update=changes)}
+    )
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
-def test_every_component_says_enough(case: Case) -> None:
-    for component in Component:
-        if component is Component.BEHAVIOR_PRINCIPLES:
-            continue
-        clauses = case.cognitive_model.clauses(component)
-        assert len(clauses) >= 2, component
-        if component not in CLOSED_LISTS:
-            assert sum(len(words(clause.text)) for clause in clauses) >= 12, component
-    assert len(case.openings) >= 2
-    assert len(case.history) >= 4
-    assert case.reference
+FINE = "Some things I would rather not go into."
+TEXT = CASE.history[0].text
+BROKEN = {
+    "components": model(behaviors=(Clause(text="Naps."),)),
+    "frame": CASE.model_copy(update={"openings": CASE.openings[:1]}),
+    "utterances": spoken(FINE),
+    "repeats": spoken(FINE, FINE.lower()),
+    "length": spoken(FINE, "I do."),
+    "echo": spoken(FINE, f"I mean, {TEXT}"),
+    "name": spoken(FINE, f"People say to me, {CASE.name.split()[0]}, just rest."),
+    "first person": spoken("People say a lot of things.", "It is what it is, mostly."),
+    "narrative": CASE.model_copy(
+        update={"reference": (Reference(code="F60.2", label="Antisocial personality disorder"),)}
+    ),
+    "reference": CASE.model_copy(
+        update={"reference": (Reference(code="F33.1", label="Schizophrenia"),)}
+    ),
+    "reading level": CASE.model_copy(
+        update={
+            "history": tuple(
+                clause.model_copy(
+                    update={
+                        "utterances": (
+                            "I experience considerable psychological deterioration, necessitating "
+                            f"comprehensive institutional intervention number {n}.",
+                        )
+                        * 40
+                    }
+                )
+                for n, clause in enumerate(CASE.history)
+            )
+        }
+    ),
+    "distinct": CASE.model_copy(update={"id": "double", "patient_id": "double"}),
+}
+
+
+@pytest.mark.parametrize("check", CHECKS)
+def test_a_case_that_breaks_a_check_is_found(check: str, encoder: SentenceEncoder) -> None:
+    known = builtin_signatures()
+    results = check_cases([CASE], encoder, ranked_labels, CASES, known)
+    assert not named(check, results[CASE.id]).problems
+    results = check_cases([BROKEN[check]], encoder, ranked_labels, CASES, known)
+    assert named(check, results[BROKEN[check].id]).problems
+
+
+def named(check: str, results: tuple[Found, ...]) -> Found:
+    return next(result for result in results if result.check == check)
+
+
+def test_ranks_count_groups_and_not_labels() -> None:
+    labels = ["Panic disorder", "Generalized anxiety disorder", "Nonsense", "Bulimia nervosa"]
+    assert rank_of("F40.10", labels) == 1
+    assert rank_of("F50.01", labels) == 2
+    assert rank_of("F20.9", labels) is None

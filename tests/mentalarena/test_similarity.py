@@ -12,9 +12,11 @@ import numpy as np
 import pytest
 
 from mentalarena import similarity
-from mentalarena.builtin_vectors import builtin_texts, builtin_vectors
+from mentalarena.builtin_vectors import builtin_signatures, builtin_texts, builtin_vectors
 from mentalarena.encoder_process import DIMENSIONS, EncoderProcess, load
 from mentalarena.errors import ConfigurationError
+from mentalarena.likeness import signatures
+from mentalarena.roster import builtin_cases
 from mentalarena.similarity import SentenceEncoder, text_hash
 
 TEXTS = ["I cannot stop checking the stove.", "My sister never calls.", "Work is fine, really."]
@@ -132,3 +134,11 @@ def test_shipped_vectors_are_those_of_the_built_in_texts() -> None:
     fresh = SentenceEncoder()
     for text in texts[::40]:
         assert np.allclose(fresh.vectors([text])[0], known[text_hash(text)], atol=1e-5)
+
+
+def test_shipped_signatures_are_those_of_the_built_in_cases(encoder: SentenceEncoder) -> None:
+    cases = tuple(builtin_cases().values())
+    known = builtin_signatures()
+    assert set(known) == {case.hash for case in cases}, "stale: run make data"
+    made = signatures(cases[:2], encoder)
+    assert np.abs(made - np.stack([known[case.hash] for case in cases[:2]])).max() < 1e-3
