@@ -26,7 +26,6 @@ from agents.seats import Place, Seat
 from graphs.console import LiveView
 from graphs.episode import Observer, Played, ignore, play_episode
 from graphs.options import ARENA_OPTIONS, option
-from graphs.play import command_name
 from graphs.replay import (
     NotStoredError,
     Origin,
@@ -42,6 +41,7 @@ from mentalarena.builtin_vectors import builtin_vectors
 from mentalarena.calibration import Thresholds, read_thresholds
 from mentalarena.config import ArenaConfig, read_recipe
 from mentalarena.errors import ConfigurationError, ProviderError, ReplayError, StoreError
+from mentalarena.hints import command_name
 from mentalarena.journal import Call, Journal, Messages, digest
 from mentalarena.similarity import SentenceEncoder
 from mentalarena.store import Store, open_store

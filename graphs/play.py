@@ -7,13 +7,9 @@ Run it: ``python -m graphs.arena``, or ``mentalarena run``.
 
 import asyncio
 import json
-import os
-import shutil
-import sys
 from collections import Counter
 from collections.abc import Mapping
 from contextlib import closing
-from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -28,8 +24,8 @@ from graphs.ledger import keep_cases
 from graphs.options import arena_options, configuration, option
 from graphs.session import Session, open_session
 from mentalarena.case import Case
-from mentalarena.config import DEFAULT_DB
 from mentalarena.errors import ProviderError
+from mentalarena.hints import command_name, with_db
 from mentalarena.text import clean
 
 
@@ -84,18 +80,9 @@ def _summary(session: Session, outcomes: list[Played]) -> list[dict[str, Any]]:
     return rows
 
 
-def command_name() -> str:
-    """How the console script is called from here, for what to do next."""
-    if shutil.which("mentalarena"):
-        return "mentalarena"
-    script = Path(sys.executable).parent / "mentalarena"
-    shown = os.path.relpath(script)
-    return shown if len(shown) < len(str(script)) else str(script)
-
-
 def _next_steps(session: Session, outcomes: list[Played], console: Console) -> None:
     command = command_name()
-    db = "" if session.config.db == DEFAULT_DB else f" --db {session.config.db}"
+    db = with_db(session.config.db)
     console.print()
     console.print(Text("next", style="bold"))
     last = outcomes[-1].episode_id
