@@ -167,10 +167,12 @@ def render(trajectory: Mapping[str, Any]) -> RenderableType:
     head = Text(f"episode {episode['id']}", style="bold")
     head.append(f"  {episode['status']}", style="green" if episode["status"] == "ok" else "red")
     head.append(
-        f"\ncase {case['id']} ({case['presentation']}, {case['style']}, {case['split']})   "
-        f"seed {episode['seed']}   guidance {episode['guidance']}"
-        f"\npatient {config['patient']}   therapist {config['therapist']}   "
-        f"manager {config['manager']}   judge {config['judge']}"
+        clean(
+            f"\ncase {case['id']} ({case['presentation']}, {case['style']}, {case['split']})   "
+            f"seed {episode['seed']}   guidance {episode['guidance']}"
+            f"\npatient {config['patient']}   therapist {config['therapist']}   "
+            f"manager {config['manager']}   judge {config['judge']}"
+        )
         + ("   self-judged" if episode["self_judged"] else ""),
         style="dim",
     )

@@ -152,7 +152,10 @@ def _clauses(store: ReadableStore, case_id: str) -> set[str]:
 
 
 def plan_scores(store: ReadableStore, run_id: str) -> list[Point]:
-    """Mean score of the plans, by kind and try."""
+    """Mean score of the plans, by kind and try.
+
+    A later try is made only where the one before fell short, so tries are not of the same episodes.
+    """
     rows = store.fetch(
         "select c.patient_id, p.kind, p.attempt, p.score from episodes e"
         " join cases c on c.id = e.case_id join plans p on p.episode_id = e.id"

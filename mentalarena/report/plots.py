@@ -38,10 +38,13 @@ def points(found: Sequence[Point], axis: str, *, line: bool = False, top: float 
     groups = list(dict.fromkeys(point.group for point in found))
     height = 3.2 if line else 0.9 + 0.34 * len(places) * max(1, 0.6 * len(groups))
 
+    shared = len(places) < len(found)
+
     def fill(axes: Any) -> None:
         for number, group in enumerate(groups):
             own = [point for point in found if point.group == group]
-            shift = (number - (len(groups) - 1) / 2) * (0.06 if line else 0.26)
+            # Beside each other where two groups share a place.
+            shift = (number - (len(groups) - 1) / 2) * (0.06 if line else 0.26) * shared
             at = [places.index(point.at) + shift for point in own]
             means = [point.estimate.mean for point in own]
             errors = [_arms(own, "low"), _arms(own, "high")]

@@ -95,6 +95,21 @@ def label(component: str) -> str:
         return component.replace("_", " ")
 
 
+def figure(value: Any) -> str:
+    """A figure of an evaluation or a gate in a line: the value first, its interval after it."""
+    if not isinstance(value, Mapping):
+        if isinstance(value, list | tuple):
+            return ", ".join(figure(one) for one in value)
+        return number(value, 3) if isinstance(value, int | float | None) else str(value)
+    rest = dict(value)
+    main = next((rest.pop(name) for name in ("value", "estimate", "mean") if name in rest), None)
+    parts = [] if main is None else [figure(main)]
+    if rest.get("low") is not None and rest.get("high") is not None:
+        parts.append(f"({figure(rest.pop('low'))} to {figure(rest.pop('high'))})")
+    parts += [f"{name} {figure(one)}" for name, one in rest.items()]
+    return ", ".join(parts).replace(", (", " (")
+
+
 def pretty(value: Any) -> str:
     """JSON with line breaks."""
     return json.dumps(value, ensure_ascii=False, indent=1, sort_keys=True)
@@ -117,7 +132,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(number=number, label=label, clip=clip, pretty=pretty)
+    environment.filters.update(number=number, label=label, clip=clip, figure=figure, pretty=pretty)
     environment.globals.update(GLYPHS=GLYPHS, widened=_with, without=_without)
     return environment
 

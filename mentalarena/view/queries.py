@@ -241,8 +241,11 @@ def evaluations(store: ReadableStore) -> list[dict[str, Any]]:
 def funnel_steps(funnel: Any) -> list[tuple[str, Any]]:
     """A funnel as names and what was left, whether it was written as a list or a mapping."""
     if isinstance(funnel, Mapping):
-        return [(str(name), left) for name, left in funnel.items()]
-    steps: list[tuple[str, Any]] = []
+        # The store sorts the names of a mapping; what is left only becomes less.
+        steps = [(str(name), left) for name, left in funnel.items()]
+        numbers = all(isinstance(left, int | float) for _, left in steps)
+        return sorted(steps, key=lambda step: -step[1]) if numbers else steps
+    steps = []
     for item in funnel if isinstance(funnel, Sequence) else ():
         if isinstance(item, Mapping):
             values = list(item.values())
