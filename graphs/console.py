@@ -49,9 +49,11 @@ class LiveView:
         named = zip(roles, seats, strict=True)
         self._console.print(
             Text(
-                "   ".join(f"{name} {spec}" for name, spec in named)
-                + f"\nguidance {config.guidance}   seed {config.seed}   episodes {episodes}   "
-                f"store {config.db}",
+                clean(
+                    "   ".join(f"{name} {spec}" for name, spec in named)
+                    + f"\nguidance {config.guidance}   seed {config.seed}   episodes {episodes}   "
+                    f"store {config.db}"
+                ),
                 style="dim",
             )
         )

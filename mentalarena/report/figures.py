@@ -70,7 +70,7 @@ def alignment_by_round(store: ReadableStore, run_id: str) -> list[Point]:
     """Share of components aligned, round by round.
 
     An episode that ended with an earlier round counts with its last one from then on: it ended
-    because nothing was left to mend, and leaving it out would show later rounds worse than they are.
+    because nothing was left to mend; without it later rounds would look worse than they are.
     """
     rows = store.fetch(
         "select e.id, c.patient_id, e.guidance, v.round, avg(v.verdict = 'aligned') as share"

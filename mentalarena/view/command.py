@@ -60,7 +60,8 @@ async def serve(path: Path, listening: socket.socket) -> None:
 @click.option("--db", default=DEFAULT_DB, envvar="MENTALARENA_DB", show_default=True,
               metavar="PATH", help="Path of the store.")  # fmt: skip
 @click.option("--port", default=8001, envvar="MENTALARENA_PORT", show_default=True,
-              type=click.IntRange(0, 65535), help="Port on this machine; 0 takes a free one.")  # fmt: skip
+              type=click.IntRange(0, 65535),
+              help="Port on this machine; 0 takes a free one.")  # fmt: skip
 @click.option("--open", "open_browser", is_flag=True, envvar="MENTALARENA_OPEN",
               help="Open a browser.")  # fmt: skip
 def view(db: str, port: int, open_browser: bool) -> int:
@@ -76,8 +77,8 @@ def view(db: str, port: int, open_browser: bool) -> int:
         address = f"http://{HOST}:{listening.getsockname()[1]}/"
         click.echo(f"{address}  (read-only, this machine only; Ctrl-C ends it)")
         if latest:
-            click.echo(f"next: {command_name()} report {shlex.quote(latest[0]['id'])} --html report.html"
-                       f"{with_db(db)}")  # fmt: skip
+            run = shlex.quote(latest[0]["id"])
+            click.echo(f"next: {command_name()} report {run} --html report.html{with_db(db)}")
         if open_browser:
             webbrowser.open(address)
         try:

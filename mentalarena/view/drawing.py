@@ -116,15 +116,20 @@ def _edge(edge: tuple[str, str], bend: int, steps: Sequence[Mapping[str, Any]]) 
     where = (x1 + 2 * cx + x2) / 4, (y1 + 2 * cy + y2) / 4
     title = "\n".join(f"step {s['step']}: {s['reason']}" for s in steps)
     return Edge(
-        kind, path, min(1.2 + 0.4 * len(steps), 3.2), mark, *where, f"{edge[0]} → {edge[1]}\n{title}"
+        kind,
+        path,
+        min(1.2 + 0.4 * len(steps), 3.2),
+        mark,
+        *where,
+        f"{edge[0]} → {edge[1]}\n{title}",
     )
 
 
 def _border(name: str, toward: str, bend: int) -> tuple[float, float]:
-    """Where a line from ``name`` to ``toward`` leaves the box; bent lines leave beside the middle."""
+    """Where a line from ``name`` to ``toward`` leaves its box; a bent one, beside the middle."""
     (x, y), (tx, ty) = NODES[name], NODES[toward]
     if name in _ENDS:
-        return (x + 11 if tx > x else x + 11, y) if name == "START" else (x + 11, y)
+        return x + 11, y
     dx, dy = tx - x, ty - y
     shift = max(-14, min(14, bend / 2))
     if (name, toward) in (("score", "propose"), ("propose", "score")):

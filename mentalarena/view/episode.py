@@ -81,7 +81,9 @@ def _flow(trajectory: Mapping[str, Any]) -> list[dict[str, Any]]:
     return flow
 
 
-def _grid(trajectory: Mapping[str, Any], record: Mapping[Any, Sequence[str]]) -> list[dict[str, Any]]:
+def _grid(
+    trajectory: Mapping[str, Any], record: Mapping[Any, Sequence[str]]
+) -> list[dict[str, Any]]:
     """One row a component: what the record says, and a cell for each round."""
     stated = {(f["round"], f["component"]): f for f in trajectory["formulations"]}
     judged = {(d["round"], d["component"]): d for d in trajectory["deviations"]}

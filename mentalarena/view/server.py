@@ -112,8 +112,8 @@ def _page(text: str) -> Response:
     return Response.html(text, headers={"content-security-policy": POLICY})
 
 
-def _id(request: Request, name: str = "id") -> str:
-    return tilde_decode(request.url_vars[name])
+def _id(request: Request) -> str:
+    return str(tilde_decode(request.url_vars["id"]))
 
 
 async def runs_page(datasette: Datasette) -> Response:

@@ -1,5 +1,7 @@
 """The viewer's drawing is that of the graph as it is compiled."""
 
+from itertools import pairwise
+
 from graphs.arena import NODES, graph
 from mentalarena.view.drawing import EDGES, REROUTE, draw
 from mentalarena.view.drawing import NODES as DRAWN
@@ -16,7 +18,7 @@ def test_every_node_and_edge_of_the_graph_is_drawn() -> None:
 
 def test_reroutes_stand_out_and_an_early_end_is_marked() -> None:
     path = ["START", "encode", "patient", "formulate", "decode", "therapist", "patient"]
-    steps = zip(path, path[1:], strict=False)
+    steps = pairwise(path)
     rows = [{"source": a, "target": b, "step": i, "reason": f"why {i}"}
             for i, (a, b) in enumerate(steps)]  # fmt: skip
     drawing = draw(rows, finished=False)

@@ -49,9 +49,7 @@ def test_every_control_and_direction_character_is_replaced() -> None:
     assert clean("\ud800\ue000\u200b") == "\ufffd" * 3
 
 
-def test_the_comparison_has_what_was_stated_and_what_is_so(
-    shown: Shown, played: Path
-) -> None:
+def test_the_comparison_has_what_was_stated_and_what_is_so(shown: Shown, played: Path) -> None:
     with open_readonly(played) as store:
         (row,) = store.fetch("select id, case_id from episodes where run_id = 'rules' limit 1")
         verdicts = store.fetch(
@@ -65,9 +63,7 @@ def test_the_comparison_has_what_was_stated_and_what_is_so(
     assert f"● {aligned} aligned" in out
 
 
-def test_a_page_is_written_whole_or_not_at_all(
-    shown: Shown, played: Path, tmp_path: Path
-) -> None:
+def test_a_page_is_written_whole_or_not_at_all(shown: Shown, played: Path, tmp_path: Path) -> None:
     target = tmp_path / "episode.html"
     assert "wrote" in shown(played, an_episode(played), "--html", str(target))
     assert target.read_text("utf-8").rstrip().endswith("</html>")

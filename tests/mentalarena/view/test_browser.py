@@ -185,9 +185,12 @@ def test_everything_is_reached_with_the_tab_key(browser: Browser, browsed: Viewe
         seen.add(active.tag_name)
         if active.tag_name == "button":
             browser.press(" ")
-            assert browser.driver.execute_script(
-                "return document.querySelectorAll('[popover]:popover-open').length"
-            ) == 1
+            assert (
+                browser.driver.execute_script(
+                    "return document.querySelectorAll('[popover]:popover-open').length"
+                )
+                == 1
+            )
             browser.press("\ue00c")
             break
     assert {"a", "summary", "button"} <= seen
@@ -226,7 +229,8 @@ const light = (color) => {
 };
 const page = light(getComputedStyle(document.body).backgroundColor);
 const found = {};
-for (const element of document.querySelectorAll("main a, main .meta, main .g, main .tag, main b, h1")) {
+const kinds = "main a, main .meta, main .g, main .tag, main b, h1";
+for (const element of document.querySelectorAll(kinds)) {
   const own = light(getComputedStyle(element).color);
   const ratio = (Math.max(own, page) + 0.05) / (Math.min(own, page) + 0.05);
   const name = element.tagName + "." + element.className;
@@ -242,7 +246,7 @@ def test_hostile_text_does_nothing(browser: Browser, hostile: Path, tmp_path: Pa
     try:
         for path in every_page(hostile):
             browser.open(viewer.address + path)
-            assert "owned" != browser.driver.title
+            assert browser.driver.title != "owned"
             assert not browser.all("img[src='x']"), path
             if not path.startswith("/store"):
                 assert browser.overflow() <= 0, path

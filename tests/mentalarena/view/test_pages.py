@@ -142,7 +142,7 @@ async def test_nothing_can_be_written(get, thousand: Path) -> None:
     with pytest.raises(Exception, match="reading only"):
         await database.execute_write("delete from turns")
     for sql in ("delete from turns", "pragma user_version = 7"):
-        with pytest.raises(sqlite3.OperationalError, match="readonly|read-only"):
+        with pytest.raises(sqlite3.OperationalError, match=r"readonly|read-only"):
             await database.execute_fn(lambda connection, sql=sql: connection.execute(sql))
     assert thousand.read_bytes() == before
     assert not (thousand.parent / "x.db").exists()
@@ -263,8 +263,14 @@ def test_iterations_show_what_is_there(tmp_path: Path, played: Path) -> None:
             iterations=queries.iterations(store), evaluations=queries.evaluations(store),
         )  # fmt: skip
     said = " ".join(text_of(page).split())
-    for part in ("kept the model before", "all 30 status 21 safety 7", "adapters/1",
-                 "diversity 0.400, limit 0.500", "accuracy 0.250 (0.100 to 0.400), n 20", "1 wrong"):  # fmt: skip
+    for part in (
+        "kept the model before",
+        "all 30 status 21 safety 7",
+        "adapters/1",
+        "diversity 0.400, limit 0.500",
+        "accuracy 0.250 (0.100 to 0.400), n 20",
+        "1 wrong",
+    ):
         assert part in said, part
 
 
