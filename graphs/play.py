@@ -27,6 +27,7 @@ from mentalarena.case import Case
 from mentalarena.errors import ProviderError
 from mentalarena.hints import command_name, with_db
 from mentalarena.text import clean
+from mentalarena.trajectory import read_trajectory
 
 
 def choose_cases(session: Session, case_id: str | None, episodes: int) -> list[Case]:
@@ -65,8 +66,12 @@ async def play(session: Session, cases: list[Case], view: LiveView | None) -> li
         outcomes.append(outcome)
         if isinstance(outcome.error, ProviderError) and outcome.error.fatal:
             raise outcome.error
-        if outcome.error is not None and view is not None:
+        if view is None:
+            continue
+        if outcome.error is not None:
             view.failed(outcome.error)
+        elif view.compares:
+            view.ended(await asyncio.to_thread(read_trajectory, session.store, episode_id))
     return outcomes
 
 
@@ -129,7 +134,7 @@ def run(case_id: str | None, episodes: int, as_json: bool, quiet: bool, **arena:
     console = Console(highlight=False)
     with closing(open_session(config)) as session:
         chosen = choose_cases(session, case_id, episodes)
-        view = None if quiet or as_json else LiveView(console)
+        view = None if quiet or as_json else LiveView(console, config)
         # A case that cannot be kept is better known before the first episode than after the last.
         keep_cases(session.store, list({case.id: case for case in chosen}.values()))
         if view is not None:
