@@ -94,6 +94,7 @@ def _next_steps(session: Session, outcomes: list[Played], console: Console) -> N
     steps = [
         (f"{command} show {last}{db}", "this episode again: transcript, verdicts, reroutes"),
         (f"{command} show {last}{db} --json", "everything stored about it"),
+        (f"{command} view{db}", "all of it in a browser"),
         (f"{command} run --episodes 5{db}", "five other patients"),
         (f"{command} run --model local", "the bundled language model on every seat"),
         (f"{command} run --model openai:NAME --base-url URL", "any OpenAI-compatible server"),

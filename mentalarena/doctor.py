@@ -144,6 +144,8 @@ CHECKS: tuple[Callable[[], Check], ...] = (
     _client,
     _local_model,
     _extra("LoRA adapters", "peft", "train"),
+    _extra("viewer", "datasette", "view"),
+    _extra("plots", "matplotlib", "plots"),
     _extra("LangGraph Studio", "langgraph_cli", "studio"),
     _key,
     _configured,

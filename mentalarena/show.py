@@ -299,9 +299,7 @@ def show(
     if as_json:
         click.echo(json.dumps(trajectory, ensure_ascii=False, indent=1, sort_keys=True))
         return 0
-    console = Console(highlight=False)
-    console.print(comparison(trajectory) if compare else render(trajectory))
-    if console.is_terminal:
-        step = f"next: {command_name()} view{with_db(db)}   (in a browser; --html FILE for a page)"
-        console.print(Text(step, style="dim"), soft_wrap=True)
+    Console(highlight=False).print(comparison(trajectory) if compare else render(trajectory))
+    # Not part of what is shown, which may be on its way into a file.
+    click.echo(f"next: {command_name()} view{with_db(db)}   (in a browser)", err=True)
     return 0

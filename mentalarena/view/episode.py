@@ -30,11 +30,16 @@ def episode_page(store: ReadableStore, episode_id: str, links: Links | None = No
 
 
 def gathered(store: ReadableStore, episode_id: str) -> dict[str, Any]:
-    """Everything the template needs."""
+    """Everything the template needs, from the store."""
     trajectory = read_trajectory(store, episode_id)
+    names = template_names(store, {call["template_hash"] for call in trajectory["calls"]})
+    return laid_out(trajectory, names)
+
+
+def laid_out(trajectory: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+    """Everything the template needs, from a trajectory and the names of its prompt templates."""
     episode = trajectory["episode"]
-    calls = {call["id"]: call for call in trajectory["calls"]}
-    names = template_names(store, {call["template_hash"] for call in calls.values()})
+    calls = {call["id"]: dict(call) for call in trajectory["calls"]}
     for call in calls.values():
         call["template"] = names.get(call["template_hash"], call["template_hash"][:12])
     anchors = _anchors(trajectory)
