@@ -247,7 +247,7 @@ def _modules() -> list[tuple[str, str]]:
         "mentalarena.schema", "mentalarena.builtin_vectors", "mentalarena.calibration",
         "benchmarks.__main__", "benchmarks.throughput", "benchmarks.tokens", "benchmarks.store",
         "benchmarks.client", "benchmarks.durability", "benchmarks.episodes",
-        "benchmarks.decoder_check", "benchmarks.mock_server",
+        "benchmarks.decoder_check", "benchmarks.viewer", "benchmarks.mock_server",
     )  # fmt: skip
     rows = []
     for name in names:

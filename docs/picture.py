@@ -25,7 +25,7 @@ _ROW, _COLUMN, _LEFT, _TOP = 26, 50, 330, 372
 
 
 def picture(trajectory: Mapping[str, Any], title: str) -> str:
-    """An SVG of an episode: the path through the graph, verdicts by round, and the first reroute."""
+    """An SVG of an episode: the path through the graph, verdicts by round, the first reroute."""
     page = laid_out(trajectory, {})
     cells, arcs = [], []
     for y, row in enumerate(page["grid"]):

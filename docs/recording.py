@@ -1,7 +1,7 @@
 """The README's record of a batch that is killed and goes on.
 
-Why: that nothing is paid twice is a promise, and a promise is believed when it is seen. The batch is
-real, the server is the mock one of ``benchmarks``, which counts what it is asked; the kill falls
+Why: that nothing is paid twice is a promise, and a promise is believed when it is seen. The batch
+is real, the server is the mock one of ``benchmarks``, which counts what it is asked; the kill falls
 after a fixed number of requests, with one of them in flight, so the record comes out the same.
 
 Run it: ``make docs`` does.
@@ -22,7 +22,9 @@ from benchmarks.mock_server import MockServerProcess
 
 KILLED_AT = 9
 """Requests that the server has seen when the process is killed."""
-_PLAYED = ("batch", "--case", "walter-1", "--samples", "2", "--recipe", "pilot", "--concurrency", "1")
+_PLAYED = (
+    "batch", "--case", "walter-1", "--samples", "2", "--recipe", "pilot", "--concurrency", "1",
+)  # fmt: skip
 _PATIENCE = 120.0
 
 
@@ -81,7 +83,7 @@ def recording() -> str:
         f"$ kill -9 $!        # the server has been asked {KILLED_AT} times; "
         f"{found.stored} answers are stored",
         f"$ {command}",
-        f"{found.episodes} of {found.episodes} complete: {found.calls} answers, for which the server "
-        f"was asked {found.asked} times",
+        f"{found.episodes} of {found.episodes} complete: {found.calls} answers, for which the "
+        f"server was asked {found.asked} times",
     ]
     return "```text\n" + "\n".join(lines) + "\n```"

@@ -1,9 +1,9 @@
 """An episode as it happens, in the terminal.
 
 Why: what a newcomer should see first is the method at work: the verdict grid, the reroute and why.
-It reads the graph's updates and nothing else; the pieces are those of ``mentalarena show``. A person
-on the therapist's seat sees nothing of the record, not even by way of a verdict, before the episode
-ends; then the comparison, component by component.
+It reads the graph's updates and nothing else; the pieces are those of ``mentalarena show``. A
+person on the therapist's seat sees nothing of the record, not even by way of a verdict, before the
+episode ends; then the comparison, component by component.
 """
 
 from collections.abc import Mapping, Sequence

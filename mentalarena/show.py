@@ -54,7 +54,7 @@ def turn_block(turn: Mapping[str, Any]) -> RenderableType:
     speaker = turn["speaker"]
     table = Table.grid(padding=(0, 1))
     table.add_column(width=_WIDTH, justify="right", no_wrap=True)
-    table.add_column(ratio=1)
+    table.add_column(ratio=1, overflow="fold")
     name = Text(speaker, style=f"bold {_SPEAKERS[speaker]}")
     body = Text(clean(turn["text"]))
     marks = []
@@ -78,7 +78,7 @@ def grid(deviations: Sequence[Mapping[str, Any]], round_: int) -> RenderableType
     table.add_column(width=1)
     for _ in range(3):
         table.add_column(no_wrap=True)
-    table.add_column(ratio=1, style="dim")
+    table.add_column(ratio=1, style="dim", overflow="fold")
     by_component = {
         component.value: [d for d in deviations if d["component"] == component.value]
         for component in COMPONENTS
@@ -124,7 +124,7 @@ def diagnosis_lines(diagnoses: Sequence[Mapping[str, Any]]) -> RenderableType:
     table = Table.grid(padding=(0, 1))
     table.add_column(width=_WIDTH, justify="right", style="bold")
     table.add_column(no_wrap=True)
-    table.add_column(ratio=1)
+    table.add_column(ratio=1, overflow="fold")
     for i, diagnosis in enumerate(diagnoses):
         text = Text(clean(diagnosis["label"]), style="bold" if diagnosis["chosen"] else "")
         text.append(f"  {diagnosis['code'] or 'unmapped'}", style="dim")
@@ -139,7 +139,7 @@ def plan_line(plan: Mapping[str, Any]) -> RenderableType:
     """One plan with the patient's response and the mean score."""
     table = Table.grid(padding=(0, 1))
     table.add_column(width=_WIDTH, justify="right", style="bold")
-    table.add_column(ratio=1)
+    table.add_column(ratio=1, overflow="fold")
     text = Text(clean(plan["name"]))
     score = "unreadable score" if plan["score"] is None else f"score {plan['score']:.1f}"
     after = "?" if plan["health_after"] is None else plan["health_after"]

@@ -48,6 +48,9 @@ POLICY = f"default-src 'none'; script-src 'self'; {_STYLE}{_REST}"
 STOCK_POLICY = f"default-src 'self'; script-src 'self' 'unsafe-inline'; {_STYLE}{_REST}"
 """For Datasette's own pages, which carry their scripts with them."""
 
+PLAIN = ((b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"no-referrer"))
+"""For every answer: it is what it says it is, and nobody is told where a reader came from."""
+
 
 class StoreDatabase(Database):  # type: ignore[misc]
     """The store, opened in the way of all our readers."""
@@ -299,8 +302,7 @@ def _cleaned(send: Any) -> Callable[[dict[str, Any]], Awaitable[None]]:
             yield name, str(length).encode() if name.lower() == b"content-length" else value
         if b"content-security-policy" not in names:
             yield b"content-security-policy", STOCK_POLICY.encode()
-        yield b"x-content-type-options", b"nosniff"
-        yield b"referrer-policy", b"no-referrer"
+        yield from PLAIN
 
     async def cleaned(message: dict[str, Any]) -> None:
         if message["type"] == "http.response.start":
@@ -308,7 +310,7 @@ def _cleaned(send: Any) -> Callable[[dict[str, Any]], Awaitable[None]]:
             start.update(message)
             start["page"] = any(b"text/html" in kind for kind in kinds)
             if not start["page"]:
-                await send(message)
+                await send({**message, "headers": [*message["headers"], *PLAIN]})
             return
         if not start["page"]:
             await send(message)

@@ -6,6 +6,7 @@ import pytest
 
 from tests.agents.terminal import PATIENCE, Terminal
 
+
 @pytest.fixture
 def terminal(tmp_path: Path):
     db = str(tmp_path / "human.db")

@@ -1,4 +1,4 @@
-"""A trainee interviews a simulated patient from the first prompt to the comparison, at a terminal."""
+"""A trainee interviews a simulated patient, from the first prompt to the comparison."""
 
 import json
 import re

@@ -40,7 +40,7 @@ def test_hostile_text_is_only_text_in_the_terminal(
     assert not FORBIDDEN & set(out)
     assert "drop table turns" in "".join(out.split("\n")) or "drop" in out
     if not args:
-        assert out.count("W") >= len(WORD), "nothing was left out"
+        assert out.count("W") >= 10 * len(WORD), "nothing was left out"
 
 
 def test_every_control_and_direction_character_is_replaced() -> None:
