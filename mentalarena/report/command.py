@@ -65,6 +65,10 @@ def report_page(store: ReadableStore, run: dict[str, Any]) -> str:
         "report.html",
         title=f"Report of run {run_id}",
         run=run,
+        simulated=any(
+            str(run["config"].get(role, "")).partition(",")[0] == "rules"
+            for role in ("patient", "therapist", "manager", "judge")
+        ),
         counts=figures.counts(store, run_id),
         sections=sections,
         costs=costs,

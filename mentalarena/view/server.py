@@ -245,6 +245,8 @@ def handle_exception(request: Request, exception: Exception) -> Response:
     """One line of what is wrong, in the form that was asked for."""
     status = int(getattr(exception, "status", 500))
     message = str(getattr(exception, "message", exception))
+    if getattr(exception, "message_is_html", False):
+        message = Markup(message).striptags()
     if status == 500 and not isinstance(exception, StoreError):
         # Ours: whoever started the viewer should see where.
         sys.excepthook(type(exception), exception, exception.__traceback__)

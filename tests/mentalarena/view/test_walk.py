@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 
 from benchmarks.mock_server import MockServer
-from mentalarena.cli import COMMANDS
+from mentalarena.cli import COMMANDS, cli, run_command
+from mentalarena.store import open_store
+from mentalarena.view.command import listening_socket
 from tests.mentalarena.view.stores import Viewer, text_of
 
 pytest.importorskip("datasette", reason="needs mentalarena[view]")
@@ -92,3 +94,47 @@ def test_the_viewer_follows_a_batch_that_is_being_written(tmp_path: Path) -> Non
             assert "data-live" not in done
         finally:
             assert "Traceback" not in viewer.close()
+
+
+def test_what_keeps_the_viewer_from_starting_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    def said(*args: str) -> str:
+        with pytest.raises(SystemExit) as left:
+            run_command(cli, "mentalarena", ["view", *args])
+        captured = capsys.readouterr()
+        assert left.value.code == 2
+        (line,) = captured.err.strip().splitlines()
+        return line
+
+    assert "no store at arena.db" in said()
+    assert not (tmp_path / "arena.db").exists()
+    (tmp_path / "notes.db").write_text("not a database, by any means, and long enough", "utf-8")
+    assert "notes.db" in said("--db", "notes.db")
+    open_store(tmp_path / "arena.db").close()
+    with listening_socket(0) as taken:
+        port = taken.getsockname()[1]
+        assert f"--port {port} cannot be used" in said("--port", str(port))
+    assert "--port" in said("--port", "70000")
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert "pip install 'mentalarena[view]'" in said()
+
+
+def test_a_store_without_an_episode_and_one_that_nobody_may_write_are_shown(tmp_path: Path) -> None:
+    db = tmp_path / "empty" / "arena.db"
+    db.parent.mkdir()
+    open_store(db).close()
+    before = db.read_bytes()
+    db.chmod(0o444)
+    db.parent.chmod(0o555)
+    viewer = Viewer(db)
+    try:
+        assert "The store holds no run yet" in page(viewer.address)
+        assert "0 episodes" in page(f"{viewer.address}/episodes")
+        assert "no iteration yet" in page(f"{viewer.address}/iterations")
+    finally:
+        viewer.close()
+        db.parent.chmod(0o755)
+    assert db.read_bytes() == before
