@@ -97,6 +97,11 @@ def is_rules(spec: str) -> bool:
     return SeatSpec.parse(spec).kind == "rules"
 
 
+def is_human(spec: str) -> bool:
+    """Whether a seat spec names a person."""
+    return SeatSpec.parse(spec).kind == "human"
+
+
 _seats: dict[tuple[object, ...], AnySeat] = {}
 _clients: dict[tuple[object, ...], ModelClient] = {}
 

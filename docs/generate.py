@@ -22,6 +22,8 @@ from typing import Any
 import click
 from rich.console import Console
 
+from docs.picture import picture
+from docs.recording import recording
 from mentalarena.calibration import Thresholds
 from mentalarena.case import Component
 from mentalarena.cli import COMMANDS, cli
@@ -246,7 +248,7 @@ def _modules() -> list[tuple[str, str]]:
         "mentalarena.calibration",
         "benchmarks.__main__", "benchmarks.throughput", "benchmarks.tokens", "benchmarks.store",
         "benchmarks.client", "benchmarks.durability", "benchmarks.episodes",
-        "benchmarks.decoder_check", "benchmarks.mock_server",
+        "benchmarks.decoder_check", "benchmarks.viewer", "benchmarks.mock_server",
     )  # fmt: skip
     rows = []
     for name in names:
@@ -263,6 +265,7 @@ def _modules() -> list[tuple[str, str]]:
 
 PARTS: dict[str, Callable[[], str]] = {
     "drawing": drawing,
+    "recording": recording,
     "excerpt": excerpt,
     "route": route,
     "recipes": recipes,
@@ -283,7 +286,12 @@ def filled(text: str) -> str:
 def generated() -> dict[str, str]:
     """Every page that holds generated text, by its path, as it should be."""
     pages = {name: filled((ROOT / name).read_text("utf-8")) for name in PAGES}
-    return pages | {"docs/commands.md": commands(), "docs/schema.md": schema_markdown()}
+    title = f"mentalarena run --case {DEMO_CASE} --seed {DEMO_SEED}"
+    return pages | {
+        "docs/commands.md": commands(),
+        "docs/schema.md": schema_markdown(),
+        "docs/reroute.svg": picture(demo(), title),
+    }
 
 
 def main() -> None:

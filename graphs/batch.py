@@ -24,13 +24,13 @@ from graphs.estimate import estimate
 from graphs.executors import Executor, InProcess, WorkerProcess, Workers
 from graphs.ledger import keep_cases
 from graphs.options import arena_options, configuration, option
-from graphs.play import command_name
 from graphs.scheduler import Batch, Job, plan, run_batch
 from graphs.session import Session, open_session
 from mentalarena.budget import Meter, read_prices
 from mentalarena.config import ArenaConfig, changed_keys
 from mentalarena.encoder_process import encoder_process
 from mentalarena.errors import ConfigurationError, StoreError
+from mentalarena.hints import command_name
 from mentalarena.models import require
 
 DEFAULT_SEED = 0

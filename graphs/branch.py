@@ -27,7 +27,6 @@ from graphs.console import LiveView
 from graphs.episode import Observer, Played, ignore, play_episode
 from graphs.forks import claim_branch
 from graphs.options import ARENA_OPTIONS, option
-from graphs.play import command_name
 from graphs.replay import (
     NotStoredError,
     Origin,
@@ -43,13 +42,14 @@ from mentalarena.builtin_vectors import builtin_vectors
 from mentalarena.calibration import Thresholds, read_thresholds
 from mentalarena.config import ArenaConfig, read_recipe
 from mentalarena.errors import ConfigurationError, ProviderError, ReplayError, StoreError
+from mentalarena.hints import command_name
 from mentalarena.journal import Call, Journal, Messages
 from mentalarena.roster import read_library
 from mentalarena.similarity import SentenceEncoder
 from mentalarena.store import Store, open_store
 from mentalarena.store_reader import StoreReader, open_readonly
 from mentalarena.text import clean
-from mentalarena.trajectory import find_episode
+from mentalarena.trajectory import find_episode, read_trajectory
 
 SEATS: tuple[Seat, ...] = ("patient", "therapist", "manager", "judge")
 
@@ -307,12 +307,12 @@ def branch(
             f"at step {point.asked}",
             err=True,
         )
-    view = None if quiet or as_json else LiveView(Console(highlight=False))
+    view = None if quiet or as_json else LiveView(Console(highlight=False), config)
     try:
         with FileLock(f"{db}.branch.lock").acquire(timeout=0), open_store(db) as store:
             playing = play_branch(store, origin, config, thresholds, point.step, view)
             branched = asyncio.run(playing)
-            return _report(store, origin, config, point, branched, as_json, quiet)
+            return _report(store, origin, config, point, branched, view, as_json, quiet)
     except Timeout:
         raise StoreError(
             f"another branch is being played in {db}: wait for it, or branch in a copy of the store"
@@ -325,6 +325,7 @@ def _report(
     config: ArenaConfig,
     point: Point,
     branched: Branched,
+    view: LiveView | None,
     as_json: bool,
     quiet: bool,
 ) -> int:
@@ -336,6 +337,8 @@ def _report(
         "where s.episode_id = ?",
         (episode_id,),
     )
+    if view is not None and view.compares and error is None:
+        view.ended(read_trajectory(store, episode_id))
     if as_json:
         result = {
             "db": config.db,

@@ -26,6 +26,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "run": ("graphs.play:run", "Play episodes, one after the other, and watch them."),
     "batch": ("graphs.batch:batch", "Play many episodes; resumable, bounded, counted."),
     "show": ("mentalarena.show:show", "Show one stored episode, or what its seats were shown."),
+    "view": ("mentalarena.view.command:view", "Look at a store in a browser, read-only."),
+    "report": ("mentalarena.report.command:report", "Write a run's figures and plots to a file."),
     "fidelity": ("mentalarena.fidelity:fidelity", "How far patients kept to their record."),
     "judges": ("graphs.judges:judges", "Agreement of judges, and what sways judge and patient."),
     "replay": ("graphs.reproduce:replay", "Make stored episodes again, without a model; compare."),

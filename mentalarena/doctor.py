@@ -145,6 +145,8 @@ CHECKS: tuple[Callable[[], Check], ...] = (
     _local_model,
     _extra("LoRA adapters", "peft", "train"),
     _extra("likelihoods", "lm_eval", "evaluate"),
+    _extra("viewer", "datasette", "view"),
+    _extra("plots", "matplotlib", "plots"),
     _extra("LangGraph Studio", "langgraph_cli", "studio"),
     _key,
     _configured,

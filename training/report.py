@@ -27,7 +27,7 @@ def percent(estimate: Mapping[str, Any]) -> str:
 def p_value(p: float | None) -> str:
     """``p = 0.031``, ``p < 0.0001`` or a dash."""
     if p is None:
-        return "–"  # noqa: RUF001
+        return "–"
     return "p < 0.0001" if p < 0.0001 else f"p = {p:.4f}"
 
 
