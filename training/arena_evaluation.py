@@ -17,12 +17,12 @@ from filelock import FileLock, Timeout
 from rich.console import Console
 
 from agents.registry import check_seats
-from graphs.batch import How, changed_keys, check_how, executor_for, open_named_run
+from graphs.batch import How, check_how, executor_for, open_named_run
 from graphs.episode import episode_seed
 from graphs.ledger import keep_cases
 from graphs.scheduler import Batch, Job, run_batch
 from graphs.session import Session, open_session
-from mentalarena.config import ArenaConfig
+from mentalarena.config import ArenaConfig, changed_keys
 from mentalarena.encoder_process import encoder_process
 from mentalarena.errors import ConfigurationError, StoreError
 from mentalarena.journal import digest
