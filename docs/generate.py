@@ -29,11 +29,14 @@ from mentalarena.case import Component
 from mentalarena.cli import COMMANDS, cli
 from mentalarena.config import RECIPES, Recipe
 from mentalarena.decoder import INTENT_BIAS
+from mentalarena.nosology import name_of
 from mentalarena.schema import schema_markdown
 from mentalarena.show import render
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = ("README.md", "docs/how-it-works.md", "docs/seats.md", "docs/studio.md")
+PAGES = (
+    "README.md", "docs/cases.md", "docs/how-it-works.md", "docs/seats.md", "docs/studio.md",
+)  # fmt: skip
 """Pages with generated parts."""
 
 DEMO_CASE, DEMO_SEED = "walter-1", 7
@@ -225,9 +228,16 @@ def commands() -> str:
             command = cli.get_command(context, name)
             assert command is not None
             parts += [f"## mentalarena {name}", _help(command, f"mentalarena {name}")]
-            for option in command.params:
-                if isinstance(option, click.Option) and isinstance(option.envvar, str):
-                    variables.setdefault(option.envvar, []).append(f"`{name} {option.opts[0]}`")
+            inner = command.commands if isinstance(command, click.Group) else {}
+            for below, child in sorted(inner.items()):
+                full = f"mentalarena {name} {below}"
+                parts += [f"### {full}", _help(child, full)]
+            named = {name: command, **{f"{name} {below}": child for below, child in inner.items()}}
+            for path, one in named.items():
+                for option in one.params:
+                    if isinstance(option, click.Option) and isinstance(option.envvar, str):
+                        flags = variables.setdefault(option.envvar, [])
+                        flags.append(f"`{path} {option.opts[0]}`")
     rows = [(f"`{variable}`", ", ".join(flags)) for variable, flags in variables.items()]
     parts += [
         "## Environment variables",
@@ -263,6 +273,71 @@ def _modules() -> list[tuple[str, str]]:
     return rows
 
 
+def people() -> str:
+    """What the built-in patients are, counted."""
+    from mentalarena.diversity import counts, evenness
+    from mentalarena.roster import builtin_patients, principle_groups
+
+    patients = builtin_patients()
+    rows = []
+    for name, found in counts(patients).items():
+        if name == "source":
+            continue
+        listed = ", ".join(f"{label} {count}" for label, count in found.items())
+        rows.append((name, listed, f"{evenness(found):.2f}"))
+    cases = sum(len(one.situations) for one in patients)
+    groups = principle_groups()
+    principles = sum(len(group.principles) for group in groups)
+    return (
+        f"{len(patients)} patients with {cases} cases; {principles} behavior principles in "
+        f"{len(groups)} groups.\n\n" + table(("what", "patients", "evenness"), rows)
+    )
+
+
+def diagnoses() -> str:
+    """The reference codes of the built-in patients."""
+    from mentalarena.roster import builtin_patients
+
+    found: dict[tuple[str, str], list[str]] = {}
+    for patient in builtin_patients():
+        for place, one in enumerate(patient.reference):
+            mark = "" if place == 0 else " (beside another)"
+            found.setdefault((one.code, name_of(one.code)), []).append(patient.split + mark)
+    rows = [
+        (f"`{code}`", name, ", ".join(sorted(who))) for (code, name), who in sorted(found.items())
+    ]
+    return table(("code", "name", "patients, by split"), rows)
+
+
+def likeness() -> str:
+    """How alike the built-in cases are."""
+    from mentalarena.builtin_vectors import builtin_signatures
+    from mentalarena.diversity import diversity
+    from mentalarena.roster import builtin_patients
+    from mentalarena.similarity import SentenceEncoder
+
+    plain = diversity(builtin_patients(), SentenceEncoder(), builtin_signatures()).plain()
+    rows = [
+        (name, *(f"{plain[key][figure]:.2f}" for figure in ("least", "median", "most")))
+        for name, key in (
+            ("a case of another patient", "nearest_other_patient"),
+            ("another situation of the same patient", "nearest_other_situation"),
+        )
+    ]
+    near = plain["nearest_pairs"][0]
+    return (
+        table(("distance to the nearest", "least", "median", "most"), rows)
+        + f"\n\nNearest of all are `{near['case']}` and `{near['other']}`."
+    )
+
+
+def checks() -> str:
+    """The twelve checks."""
+    from mentalarena.case_checks import WHAT
+
+    return table(("check", "asks that"), list(WHAT.items()))
+
+
 PARTS: dict[str, Callable[[], str]] = {
     "drawing": drawing,
     "recording": recording,
@@ -271,6 +346,10 @@ PARTS: dict[str, Callable[[], str]] = {
     "recipes": recipes,
     "thresholds": thresholds,
     "views": views,
+    "people": people,
+    "diagnoses": diagnoses,
+    "likeness": likeness,
+    "checks": checks,
 }
 
 

@@ -227,7 +227,11 @@ class Case(Person):
     @property
     def hash(self) -> str:
         """SHA-256 of the canonical JSON: two cases that differ anywhere differ here."""
-        canonical = json.dumps(self.model_dump(mode="json"), sort_keys=True, ensure_ascii=False)
+        plain = self.model_dump(mode="json")
+        if self.varied is None:
+            # Left out, so that the cases of older stores keep the hashes they were played under.
+            del plain["varied"]
+        canonical = json.dumps(plain, sort_keys=True, ensure_ascii=False)
         return hashlib.sha256(canonical.encode()).hexdigest()
 
 

@@ -99,6 +99,15 @@ def test_a_near_duplicate_is_refused(encoder: SentenceEncoder) -> None:
     assert neighborhood.admit(again) == BUILT_IN[0].id
 
 
+def test_parents_that_give_no_more_are_the_end(encoder: SentenceEncoder) -> None:
+    neighborhood = Neighborhood(BUILT_IN, encoder, builtin_signatures())
+    neighborhood.limit = 0.0
+    few = (BY_ID["maren"], BY_ID["pavel"])
+    found = synthesize(few, 5, 1, LIVES, neighborhood, ranked_labels)
+    assert not found.patients
+    assert found.refused["too near to another case"] > 20
+
+
 # --- coherence ------------------------------------------------------------------------------------
 
 
