@@ -19,8 +19,8 @@ from mentalarena.errors import ConfigurationError, ProviderError
 from mentalarena.journal import digest
 from mentalarena.models import ModelSpec, check_model
 from mentalarena.provider import ModelClient
-from training.likelihood import Scorer, scorer
-from training.tasks.items import Item, Question
+from training.likelihood import Scorer, check_scorer, scorer
+from training.tasks.items import Question
 from training.tasks.prompts import Style, answer_type, chat, continuations, plain
 
 Scoring = Literal["baseline", "generation", "likelihood"]
@@ -30,6 +30,8 @@ _FOLDS = 5
 """Parts into which items are dealt for ``majority``."""
 _AT_ONCE = 8
 """Questions whose likelihoods are asked for before they are stored."""
+_TOKENS = 256
+"""Longest answer; a label takes three, and some models will not be stopped from explaining."""
 
 
 class Given(NamedTuple):
@@ -192,10 +194,6 @@ class Speaker:
             )
 
 
-_TOKENS = 256
-"""Longest answer; a label takes three, and some models will not be stopped from explaining."""
-
-
 class Reader:
     """A model whose likelihoods of the labels are read; it says nothing."""
 
@@ -204,8 +202,6 @@ class Reader:
     def __init__(
         self, spec: ModelSpec, timeout: float, make: Callable[[ModelSpec, float], Scorer] = scorer
     ) -> None:
-        if spec.provider == "openai":
-            make(spec, timeout)
         self._spec = spec
         self._timeout = timeout
         self._make = make
@@ -287,9 +283,8 @@ def candidate(
     if scoring == "auto":
         scoring = "generation" if spec.provider == "openai" else "likelihood"
     if scoring == "likelihood":
-        check = Reader(spec, timeout)
-        check_model(spec, base_url)
-        return check
+        check_scorer(spec)
+        return Reader(spec, timeout)
     check_model(spec, base_url)
     return Speaker(spec, base_url=base_url, timeout=timeout, concurrency=concurrency, seed=seed)
 
@@ -309,11 +304,3 @@ def _what(spec: ModelSpec) -> dict[str, Any]:
         ]
         found |= {"adapter": spec.adapter, "adapter_files": digest(hashes, 16)}
     return found
-
-
-def gold_counts(items: Sequence[Item]) -> Counter[str]:
-    """How often each label is right, repeats counted."""
-    counts: Counter[str] = Counter()
-    for item in items:
-        counts[item.gold_label] += item.copies
-    return counts

@@ -54,11 +54,11 @@ class HarnessScorer:
         return [[float(next(found)[0]) for _ in continuations] for _, continuations in prompts]
 
 
-def scorer(spec: ModelSpec, timeout: float) -> HarnessScorer:
-    """The scorer of a model. Blocks: loads weights, or starts the bundled server.
+def check_scorer(spec: ModelSpec) -> None:
+    """Cheap validation: loads nothing.
 
     Raises:
-        ConfigurationError: the model cannot be loaded, or tells no likelihoods.
+        ConfigurationError: the model tells no likelihoods, or is not there.
         MissingExtraError: a package is not installed.
     """
     if spec.provider == "openai":
@@ -68,6 +68,20 @@ def scorer(spec: ModelSpec, timeout: float) -> HarnessScorer:
         )
     require("lm_eval", "mentalarena[evaluate]")
     check_model(spec)
+
+
+def scorer(spec: ModelSpec, timeout: float) -> HarnessScorer:
+    """The scorer of a model. Blocks: loads weights, or starts the bundled server.
+
+    Args:
+        spec: ``huggingface:`` or ``local``.
+        timeout: Seconds after which a request to the bundled server is given up.
+
+    Raises:
+        ConfigurationError: the model cannot be loaded.
+        MissingExtraError: a package is not installed.
+    """
+    check_scorer(spec)
     if spec.provider == "local":
         from mentalarena.local_model import MODEL_NAME
 

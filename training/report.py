@@ -68,6 +68,11 @@ def questions_block(result: Mapping[str, Any]) -> RenderableType:
         ("predicted", ", ".join(f"{name} {n}" for name, n in metrics["predicted"].items())),
         ("truth", ", ".join(f"{name} {n}" for name, n in metrics["gold"].items())),
     ]  # fmt: skip
+    if metrics["detectable"]:
+        pairs.append((
+            "detectable",
+            f"{100 * metrics['detectable']:.1f} points off a given number, 8 times in 10",
+        ))  # fmt: skip
     if turned := metrics.get("rotation"):
         pairs.append((
             f"{turned['orders']} orders",

@@ -50,7 +50,6 @@ def summary(rows: Rows) -> dict[str, Any]:
     answers = Counter("none" if label is None else label for label in predicted)
     truth = Counter(gold)
     accuracy = statistics.mean(right, clusters, share=True)
-    sd_free = statistics.detectable(accuracy.error)
     found: dict[str, Any] = {
         "n": len(expanded),
         "items": len({row["item_hash"] for row in rows}),
@@ -63,7 +62,7 @@ def summary(rows: Rows) -> dict[str, Any]:
         "baselines": baselines(expanded),
         "predicted": dict(sorted(answers.items())),
         "gold": dict(sorted(truth.items())),
-        "detectable": sd_free,
+        "detectable": statistics.detectable(accuracy.error),
         "tokens": sum(
             (row["prompt_tokens"] or 0) + (row["completion_tokens"] or 0) for row in rows
         ),

@@ -17,6 +17,7 @@ from training.tasks.readers import (
     lettered,
     medmcqa,
     pubmedqa,
+    read_records,
 )
 
 SETS = Path(__file__).parents[2] / "examples" / "questions"
@@ -123,6 +124,34 @@ def test_names_are_found_or_refused() -> None:
     with pytest.raises(ConfigurationError, match="cannot be downloaded: give --data DIR"):
         load("cams", "", "test")
     assert all(task.name == name for name, task in TASKS.items())
+
+
+def test_a_hub_is_read_like_a_file_and_its_absence_is_one_line(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """There is no hub here: its library gives the rows of our file as it would give a hub's."""
+    import datasets
+
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    rows = read_records(SETS / "medqa.jsonl")
+    asked: list[tuple[object, ...]] = []
+
+    def load_dataset(*args: object, split: str) -> datasets.Dataset:
+        asked.append((*args, split))
+        return datasets.Dataset.from_list(rows)
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    found = load("medqa", "", "test")
+    assert set_hash(found.items) == set_hash(load("medqa", str(SETS), "test").items)
+    assert asked == [("GBaker/MedQA-USMLE-4-options", None, "test")]
+    assert found.source["hub"] == "GBaker/MedQA-USMLE-4-options"
+
+    def unreachable(*args: object, split: str) -> datasets.Dataset:
+        raise ConnectionError("no network")
+
+    monkeypatch.setattr(datasets, "load_dataset", unreachable)
+    with pytest.raises(ConfigurationError, match="without a network give --data DIR"):
+        load("medqa", "", "test")
 
 
 # --- items ---------------------------------------------------------------------------------------

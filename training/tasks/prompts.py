@@ -67,7 +67,7 @@ def answer_type(labels: tuple[str, ...]) -> type[Answer]:
 
 def chat(shown: Item, style: Style, answers: Mode) -> list[dict[str, str]]:
     """The messages that ask for one label."""
-    body = plain(shown, style).removesuffix("Answer:").removesuffix("A:").rstrip()
+    body = plain(shown, style).removesuffix("A:" if style == "bbh" else "Answer:").rstrip()
     if style == "mmlu":
         body = body.partition("\n\n")[2]
     labels = ", ".join(shown.labels)
