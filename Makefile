@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 STAMP := $(VENV)/.installed
 
-.PHONY: arena test test-slow test-ray lint setup docs data bench bench-durability clean
+.PHONY: arena test test-slow test-ray lint setup docs data bench bench-durability validate clean
 
 arena: $(STAMP)
 	$(BIN)/python -m graphs.arena
@@ -47,6 +47,14 @@ bench: $(STAMP)
 # Kills, storms, bursts and servers that are down.
 bench-durability: $(STAMP)
 	$(BIN)/python -m benchmarks.durability
+
+# What the screens, the label mapping, the decoder on injected biases and the measures of fidelity
+# are worth: the figures of docs/validation.md. About 10 minutes on two quiet cores.
+validate: $(STAMP)
+	$(BIN)/python -m benchmarks.safety_check
+	$(BIN)/python -m benchmarks.labels_check
+	$(BIN)/python -m benchmarks.fidelity --db validation.db
+	$(BIN)/python -m benchmarks.injections --db validation.db
 
 $(STAMP): pyproject.toml constraints.txt Makefile
 	@echo "Installing into $(VENV): about 2.4 GB on disk and 1 to 5 minutes (84 s measured on 2 cores, near registry); later runs start at once."

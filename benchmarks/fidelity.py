@@ -172,6 +172,15 @@ def contradictions(cases: Mapping[str, Case], embedder: Embedder) -> dict[str, C
     return {kind: ratio(add_up(found)) for kind, found in sorted(rows.items())}
 
 
+def kept_of_rules(turns: Sequence[Turn], reader: Reader) -> Clustered | None:
+    """Share of a rule-based patient's turns that are kept: all of them wrongly."""
+    return ratio(
+        add_up(
+            [(t.patient, float(bool(reader.read(t.case, t.text).contradicted)), 1.0) for t in turns]
+        )
+    )
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Play, measure and print."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
@@ -200,7 +209,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
             "threshold in use": DISCLOSED_AT,
             "disclosure, test": disclosure(held_out, DISCLOSED_AT),
             "persona, test": persona(held_out, reader),
-            "kept as contradiction": contradictions(cases, embedder),
+            "kept as contradiction": {
+                **contradictions(cases, embedder),
+                "a turn of a rule-based patient, test": kept_of_rules(held_out, reader),
+            },
         }
     if options.json:
         plain = json.loads(json.dumps(found, default=str))

@@ -44,8 +44,9 @@ from mentalarena.store import Row, Store, open_store
 DISCLOSED_AT: Final = 0.3375
 """Cosine, less the common part, from which a sentence counts as telling a clause: tuned on train
 and dev patients by ``benchmarks/fidelity.py``."""
-CONTRADICTS_AT: Final = 0.3
-"""Plain cosine from which a sentence of the other polarity is kept to be read."""
+CONTRADICTS_AT: Final = 0.5
+"""Plain cosine from which a sentence of the other polarity is kept to be read: at 0.3, every third
+turn of a rule-based patient would be, which never contradicts its record."""
 
 _NEGATIONS = re.compile(
     r"\b(?:not|never|no|nobody|none|nothing|neither|nor|cannot|without|hardly|\w+n't)\b"

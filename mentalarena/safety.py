@@ -4,13 +4,13 @@ Why: an utterance that speaks of suicide, self-harm or violence goes through the
 and stays out of training unless asked for. Rules are data (``data/crisis.json``), so that each
 finding names the rule that made it and anybody can argue with it.
 
-Limits: a lexicon misses indirect language, irony, misspelling and every language but English; it
-takes a past attempt for history even when the danger is not over, reads quoted speech and
-questions as the speaker's own, and flags some figures of speech. On three batches of sentences
-that were written after the rules (and then used to widen them) it found 11 of 35, 16 of 30 and 14
-of 25 crises and raised 2 false alarms in 95: expect it to miss about half of what is said freshly.
-It is a filter for simulated dialogue, not a clinical instrument, and must never be used to judge
-a real person's risk.
+Limits: a lexicon misses indirect language, irony and every language but English; it takes a past
+attempt for history even when the danger is not over, reads quoted speech and questions as the
+speaker's own, and flags some figures of speech. On sentences that were frozen before the rules were
+widened it finds 27 of 62 crises and raises 4 false alarms in 77 (``python -m
+benchmarks.safety_check``; docs/validation.md): expect it to miss more than half of what is said
+freshly. It is a filter for simulated dialogue, not a clinical instrument, and must never be used to
+judge a real person's risk.
 """
 
 import json

@@ -83,13 +83,14 @@ def turn_block(turn: Mapping[str, Any]) -> RenderableType:
 
 def _fidelity(turn: Mapping[str, Any], kept: Mapping[str, Any]) -> str:
     """What ``mentalarena fidelity`` found of a turn."""
-    told = f"about {len(kept['estimated'])} of {kept['clauses']} clauses"
+    told = f"told ~{len(kept['estimated'])}"
     if turn["disclosed"] is not None:
-        told += f" ({len(turn['disclosed'])} by the seat's own account)"
+        told += f" ({len(turn['disclosed'])})"
+    told += f" of {kept['clauses']}"
     if kept["persona"] is not None:
-        told += f", as near to {kept['persona']:.0%} of others"
+        told += f", near {kept['persona']:.0%} of others"
     if kept["contradicted"]:
-        told += f", {len(kept['contradicted'])} to be read for contradiction"
+        told += f", {len(kept['contradicted'])} against the record?"
     return told
 
 
