@@ -15,6 +15,7 @@ Run it: ``langgraph dev`` (``langgraph.json`` names :data:`graph`); see ``docs/s
 
 import asyncio
 import json
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Annotated, Any, get_type_hints
 
@@ -95,6 +96,17 @@ class _Desk:
         """Begin with the first question again, within the same run of the node."""
         self._asked = 0
 
+    def drop(self, answers: Sequence[str]) -> None:
+        """Pass over answers that this task was given for another episode than it now plays.
+
+        LangGraph hands out the last one once more when a node that failed is run again.
+        """
+        with suppress(GraphInterrupt):
+            for _ in answers:
+                interrupt("this was answered")
+            if answers and (last := _text(interrupt("this was answered"))) != answers[-1]:
+                self._given.append(last)
+
     def ask(self, messages: list[dict[str, str]], schema: dict[str, Any] | None) -> str:
         """See :class:`agents.human.Desk`.
 
@@ -167,6 +179,8 @@ def _served(name: str, node: Node, schema: type) -> Recorded:
         token = human.desk.set(desk)
         try:
             opened = await _opened(state, session, name, at, key)
+            if "lineage" in opened:
+                desk.drop(await _answers(session, state["episode_id"], desk.name))
             while True:
                 now = {**state, **opened}
                 try:
@@ -224,6 +238,15 @@ async def _opened(
     if not forked and await goes_on(state, state.get("lineage"), session, at):
         return {}
     return await open_branch(state, session, name, at, key)
+
+
+async def _answers(session: Session, episode_id: str, by: str) -> list[str]:
+    """What an episode was answered by one person in one task, in order."""
+    rows = await session.store.fetch_async(
+        "select answer from calls where episode_id = ? and resolved_model = ? order by rowid",
+        (episode_id, by),
+    )
+    return [row["answer"] for row in rows]
 
 
 _begun: dict[str, Claim] = {}

@@ -21,7 +21,7 @@ from graphs.reproduce import Outcome, reproduce_all
 from graphs.routes import recursion_limit
 from graphs.session import open_session
 from mentalarena.config import ArenaConfig
-from mentalarena.errors import CaseError, ConfigurationError, StoreError
+from mentalarena.errors import CaseError, ConfigurationError, ParseError, StoreError
 from mentalarena.store_reader import open_readonly
 from mentalarena.trajectory import read_trajectory
 
@@ -292,6 +292,52 @@ async def test_a_thread_whose_store_is_elsewhere_says_so(server: Server, tmp_pat
     elsewhere = replace(server.config, db=str(tmp_path / "other.db"))
     with closing(open_session(elsewhere)), pytest.raises(StoreError, match=r"not in .*other\.db"):
         await server.run(None, await server.before("propose"), db=elsewhere.db)
+
+
+async def test_a_cancelled_run_goes_on_in_the_same_episode(server: Server) -> None:
+    given, thread = {"case_id": "kenji-1"}, server.thread()
+    steps = server.graph.astream(given, thread, context=server.config, stream_mode="updates")
+    async for step in steps:
+        if "formulate" in step:
+            break
+    await steps.aclose()
+    (row,) = server.fetch("select id, status from episodes")
+    assert row["status"] in ("running", "aborted")
+    ended = await server.run(None)
+    assert ended["episode_id"] == row["id"]
+    agrees(server, ended)
+    assert len(server.fetch("select id from episodes")) == 1
+    assert all(outcome.identical for outcome in await server.replayed())
+
+
+async def test_what_failed_is_gone_on_with_in_a_branch(server: Server) -> None:
+    """And a person whose answers could not be read is asked again, not taken at them again."""
+    seats = {"therapist": "human"}
+    state = await server.run({"case_id": "noah-1"}, **seats)
+    while "options" not in json.dumps(asked(state)["answer"]):
+        state = await server.run(Command(resume=made_up(asked(state)["answer"], 1)), **seats)
+    await server.run(Command(resume=" "), **seats)
+    await server.run(Command(resume="  "), **seats)
+    with pytest.raises(ParseError, match="in 3 answers"):
+        await server.run(Command(resume="   "), **seats)
+    assert server.fetch("select status from episodes") == [{"status": "failed"}]
+    again = await server.run(None, **seats)
+    assert "could not be used" not in asked(again)["question"]
+    again = await server.run(Command(resume="oh no"), **seats)
+    assert "could not be used" in asked(again)["question"]
+    ended = await answered(server, again, seats)
+    agrees(server, ended)
+    rows = server.fetch("select parent, status from episodes order by started_at")
+    assert rows == [
+        {"parent": None, "status": "failed"},
+        {"parent": state["episode_id"], "status": "ok"},
+    ]
+    (call, *_) = server.fetch(
+        "select answer from calls where purpose = 'diagnose' and episode_id = ? order by reask",
+        ended["episode_id"],
+    )
+    assert call["answer"] == "oh no"
+    assert all(outcome.identical for outcome in await server.replayed())
 
 
 # --- people --------------------------------------------------------------------------------------
