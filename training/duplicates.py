@@ -28,7 +28,7 @@ def near_duplicates(gists: Iterable[str], threshold: float) -> Iterator[bool]:
     """
     from datasketch import MinHash, MinHashLSH
 
-    # Far more candidates than duplicates: what is missed stays missed, the rest is compared.
+    # More candidates than duplicates: what is missed stays missed, what is not alike is counted.
     bound = min(max(threshold, 0.1), 0.9)
     index = MinHashLSH(threshold=bound, num_perm=PERMUTATIONS, weights=(0.02, 0.98))
     kept: dict[int, frozenset[tuple[str, ...]]] = {}
