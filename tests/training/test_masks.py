@@ -1,4 +1,4 @@
-"""The loss is on the answer, its end is in it, the prompt is not; shown on the trainer's batches."""
+"""The loss is on the answer, its end is in it, the prompt is not; shown on real batches."""
 
 from dataclasses import replace
 from pathlib import Path
