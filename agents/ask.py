@@ -35,7 +35,7 @@ _CUT_OFF = "the answer was cut off at the token limit"
 
 
 class Answerer(Protocol):
-    """Whatever answers: a model behind a server, or a person at the terminal."""
+    """Whatever answers: a model behind a server, or a person."""
 
     async def answer(
         self,
@@ -56,6 +56,10 @@ class Answerer(Protocol):
             ProviderError: there is no answer.
         """
         ...
+
+
+Recall = Callable[[Call], None]
+"""Told of a question that is not asked, because its answer is stored."""
 
 
 class Reask(Exception):
@@ -100,8 +104,17 @@ class _Tried(NamedTuple, Generic[T]):
 class Ask:
     """An answerer bound to a seat."""
 
-    def __init__(self, answerer: Answerer, *, seat: Seat, spec: str, answers: Mode) -> None:
+    def __init__(
+        self,
+        answerer: Answerer,
+        *,
+        seat: Seat,
+        spec: str,
+        answers: Mode,
+        recall: Recall | None = None,
+    ) -> None:
         self._answerer = answerer
+        self._recall = recall
         self._seat = seat
         self._spec = spec
         self._answers = answers
@@ -225,6 +238,8 @@ class Ask:
         prompt_hash = digest([messages, self._answers])
         stored = await at.journal.find(key, prompt_hash, messages)
         if stored is not None:
+            if self._recall is not None:
+                self._recall(stored)
             cut = _CUT_OFF in (stored.failure or "")
             return _judged(stored.answer, cut, key, answer_type, checked, self.labelled)
         schema = None if spoken or self.labelled else json_schema(answer_type)

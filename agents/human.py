@@ -1,7 +1,9 @@
-"""A person at the terminal, answering through the same door as a model.
+"""A person at the terminal, or elsewhere, answering through the same door as a model.
 
 Why: with :class:`Human` behind :class:`agents.ask.Ask`, the seats of a model serve a person too,
 and what a person says is journaled, so that an interrupted episode resumes without asking again.
+A person who is not at this process's terminal is asked through a :class:`Desk` that whoever runs
+the episode has set up (:mod:`graphs.studio`).
 """
 
 import asyncio
@@ -10,12 +12,33 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from typing import Any, TypeVar
+from contextvars import ContextVar
+from typing import Any, Protocol, TypeVar
 
 from mentalarena.errors import ConfigurationError, ProviderError
+from mentalarena.journal import Call
 from mentalarena.provider import Reply
 
 T = TypeVar("T")
+
+
+class Desk(Protocol):
+    """Where a person is asked who is not at the terminal."""
+
+    name: str
+    """Stored with each answer as ``calls.resolved_model``."""
+
+    def ask(self, messages: list[dict[str, str]], schema: dict[str, Any] | None) -> str:
+        """The person's answer; JSON where there is a schema."""
+        ...
+
+    def recall(self, call: Call) -> None:
+        """Told of each question that the journal answers, in the order of all questions."""
+        ...
+
+
+desk: ContextVar[Desk | None] = ContextVar("desk", default=None)
+"""Where the person of this context sits; None for the terminal."""
 
 
 class Human:
@@ -39,6 +62,11 @@ class Human:
             ConfigurationError: nobody sits at a terminal.
             ProviderError: the terminal was closed while a person was asked (fatal).
         """
+        started = time.perf_counter()
+        if (elsewhere := desk.get()) is not None:
+            text = elsewhere.ask(messages, schema)
+            latency = (time.perf_counter() - started) * 1000
+            return Reply(text, elsewhere.name, None, None, latency, 1)
         check_terminal()
         given_up = threading.Event()
 
@@ -58,6 +86,11 @@ class Human:
         assert taken is not None, "a turn is given up only by whoever waits for it"
         text, latency = taken
         return Reply(text, "human", None, None, latency, 1)
+
+    def recall(self, call: Call) -> None:
+        """Tell the desk, if there is one, of a question that the journal answers."""
+        if (elsewhere := desk.get()) is not None:
+            elsewhere.recall(call)
 
     def _read(self, messages: list[dict[str, str]], schema: dict[str, Any] | None) -> str:
         system, user = messages[0]["content"], messages[-1]["content"]
@@ -109,11 +142,12 @@ def check_terminal() -> None:
     """Check that a person can be asked.
 
     Raises:
-        ConfigurationError: standard input or output is not a terminal.
+        ConfigurationError: standard input or output is not a terminal, and nobody is elsewhere.
     """
-    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+    if desk.get() is None and not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise ConfigurationError(
-            "the human seat needs a terminal: run it without pipes and redirections"
+            "the human seat needs a terminal: run it without pipes and redirections, or use "
+            "LangGraph Studio"
         )
 
 

@@ -28,7 +28,8 @@ Kind = Literal["rules", "openai", "huggingface", "local", "human"]
 SEATS: tuple[Seat, ...] = ("patient", "therapist", "manager", "judge")
 POSSIBLE = (
     "rules, openai:NAME, huggingface:PATH[,adapter=PATH], local or human (models also: "
-    "answers=json, answers=labelled or answers=small; therapist also: rules,misread=0.2)"
+    "answers=json, answers=labelled or answers=small; therapist also: rules,misread=0.2 and "
+    "rules,misread=0.2,wording=check)"
 )
 
 
@@ -41,6 +42,8 @@ class SeatSpec:
     """As it was given; this is what is stored."""
     misread: float | None = None
     """Rate of injected intent biases (``rules`` therapist only); None for the default."""
+    held_out: bool = False
+    """Whether they are worded with the templates kept for checks (``wording=check``)."""
     model: ModelSpec | None = None
 
     @classmethod
@@ -58,7 +61,9 @@ class SeatSpec:
             hint = f"did you mean {near[0] + given[len(kind) :]}? " if near else ""
             raise ConfigurationError(f"{where} is unknown: {hint}possible are {POSSIBLE}")
         if kind == "rules":
-            return cls(kind="rules", text=given, misread=_misread(given, where, seat))
+            rate = _misread(given, where, seat)
+            held_out = given.endswith(",wording=check")
+            return cls(kind="rules", text=given, misread=rate, held_out=held_out)
         if kind == "human":
             if given != "human":
                 raise ConfigurationError(f"{where}: human takes no name and no option")
@@ -73,7 +78,7 @@ class SeatSpec:
 def _misread(given: str, where: str, seat: Seat | None) -> float | None:
     if given == "rules":
         return None
-    match = re.fullmatch(r"rules,misread=([0-9.]+)", given)
+    match = re.fullmatch(r"rules,misread=([0-9.]+)(?:,wording=check)?", given)
     if not match:
         raise ConfigurationError(f"{where}: rules takes only misread=RATE, e.g. rules,misread=0.2")
     if seat not in (None, "therapist"):
@@ -90,6 +95,11 @@ def _misread(given: str, where: str, seat: Seat | None) -> float | None:
 def is_rules(spec: str) -> bool:
     """Whether a seat spec names a rule-based simulator."""
     return SeatSpec.parse(spec).kind == "rules"
+
+
+def is_human(spec: str) -> bool:
+    """Whether a seat spec names a person."""
+    return SeatSpec.parse(spec).kind == "human"
 
 
 _seats: dict[tuple[object, ...], AnySeat] = {}
@@ -133,7 +143,8 @@ def _rule_seat(role: Seat, spec: SeatSpec) -> AnySeat:
     if role == "therapist":
         if spec.misread is None:
             return rules.RulesTherapist()
-        return rules.RulesTherapist(misread=spec.misread)
+        wording: Literal["usual", "check"] = "check" if spec.held_out else "usual"
+        return rules.RulesTherapist(misread=spec.misread, wording=wording)
     if role == "patient":
         return rules.RulesPatient()
     return rules.RulesManager() if role == "manager" else rules.RulesJudge()
@@ -144,7 +155,9 @@ def _model_seat(role: Seat, spec: SeatSpec, config: ArenaConfig) -> AnySeat:
         from agents.human import check_terminal
 
         check_terminal()
-        return _seated(role, Ask(_person(), seat=role, spec=spec.text, answers="form"))
+        person = _person()
+        ask = Ask(person, seat=role, spec=spec.text, answers="form", recall=person.recall)
+        return _seated(role, ask)
     return _seated(role, _model_ask(role, spec, spec.model, config))
 
 

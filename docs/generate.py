@@ -22,6 +22,8 @@ from typing import Any
 import click
 from rich.console import Console
 
+from docs.picture import picture
+from docs.recording import recording
 from mentalarena.calibration import Thresholds
 from mentalarena.case import Component
 from mentalarena.cli import COMMANDS, cli
@@ -32,7 +34,9 @@ from mentalarena.schema import schema_markdown
 from mentalarena.show import render
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = ("README.md", "docs/cases.md", "docs/how-it-works.md", "docs/seats.md")
+PAGES = (
+    "README.md", "docs/cases.md", "docs/how-it-works.md", "docs/seats.md", "docs/studio.md",
+)  # fmt: skip
 """Pages with generated parts."""
 
 DEMO_CASE, DEMO_SEED = "walter-1", 7
@@ -249,11 +253,12 @@ def commands() -> str:
 
 def _modules() -> list[tuple[str, str]]:
     names = (
-        "graphs.arena", "graphs.batch", "graphs.branch", "graphs.reproduce", "docs.generate",
-        "mentalarena.schema", "mentalarena.builtin_vectors", "mentalarena.calibration",
+        "graphs.arena", "graphs.batch", "graphs.branch", "graphs.reproduce", "training.dataset",
+        "training.evaluate", "docs.generate", "mentalarena.schema", "mentalarena.builtin_vectors",
+        "mentalarena.calibration",
         "benchmarks.__main__", "benchmarks.throughput", "benchmarks.tokens", "benchmarks.store",
         "benchmarks.client", "benchmarks.durability", "benchmarks.episodes",
-        "benchmarks.decoder_check", "benchmarks.mock_server",
+        "benchmarks.decoder_check", "benchmarks.viewer", "benchmarks.mock_server",
     )  # fmt: skip
     rows = []
     for name in names:
@@ -335,6 +340,7 @@ def checks() -> str:
 
 PARTS: dict[str, Callable[[], str]] = {
     "drawing": drawing,
+    "recording": recording,
     "excerpt": excerpt,
     "route": route,
     "recipes": recipes,
@@ -359,7 +365,12 @@ def filled(text: str) -> str:
 def generated() -> dict[str, str]:
     """Every page that holds generated text, by its path, as it should be."""
     pages = {name: filled((ROOT / name).read_text("utf-8")) for name in PAGES}
-    return pages | {"docs/commands.md": commands(), "docs/schema.md": schema_markdown()}
+    title = f"mentalarena run --case {DEMO_CASE} --seed {DEMO_SEED}"
+    return pages | {
+        "docs/commands.md": commands(),
+        "docs/schema.md": schema_markdown(),
+        "docs/reroute.svg": picture(demo(), title),
+    }
 
 
 def main() -> None:

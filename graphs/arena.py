@@ -10,12 +10,14 @@ Run it: ``python -m graphs.arena`` (the same as ``mentalarena run``); ``--help``
 from collections.abc import Awaitable, Callable
 from typing import Any, Literal, get_args
 
+from langgraph.errors import GraphBubbleUp
 from langgraph.graph import END, START, StateGraph
 from langgraph.graph.state import CompiledStateGraph
-from langgraph.runtime import Runtime
+from langgraph.runtime import Runtime, get_runtime
 from langgraph.types import Overwrite
 
 from graphs import nodes, plans, routes
+from graphs.forks import config_of
 from graphs.records import route_row, rows_of
 from graphs.session import Session, session_for
 from graphs.state import (
@@ -33,6 +35,7 @@ from mentalarena.config import ArenaConfig
 from mentalarena.store import Write
 
 Node = Callable[[Any, Session, Any], Awaitable[ArenaState]]
+Recorded = Callable[..., Awaitable[ArenaState]]
 
 NODES: dict[str, tuple[Node, type]] = {
     "encode": (nodes.encode_case, EncodeInput),
@@ -64,43 +67,57 @@ FIXED: dict[str, str] = {
 
 
 async def after_patient(
-    state: ArenaState, runtime: Runtime[ArenaConfig]
+    state: ArenaState,
 ) -> Literal["safety", "therapist", "formulate"]:
     """Edge: :func:`graphs.routes.after_patient`."""
-    return await _take("patient", state, runtime, routes.after_patient)  # type: ignore[return-value]
+    return await _take("patient", state, routes.after_patient)  # type: ignore[return-value]
 
 
 async def after_decode(
-    state: ArenaState, runtime: Runtime[ArenaConfig]
+    state: ArenaState,
 ) -> Literal["therapist", "diagnose"]:
     """Edge: :func:`graphs.routes.after_decode`."""
-    return await _take("decode", state, runtime, routes.after_decode)  # type: ignore[return-value]
+    return await _take("decode", state, routes.after_decode)  # type: ignore[return-value]
 
 
 async def after_score(
-    state: ArenaState, runtime: Runtime[ArenaConfig]
+    state: ArenaState,
 ) -> Literal["propose", "close"]:
     """Edge: :func:`graphs.routes.after_score`."""
-    return await _take("score", state, runtime, routes.after_score)  # type: ignore[return-value]
+    return await _take("score", state, routes.after_score)  # type: ignore[return-value]
 
 
 async def _take(
-    source: str,
-    state: ArenaState,
-    runtime: Runtime[ArenaConfig],
-    rule: Callable[[ArenaState, ArenaConfig], routes.Route],
+    source: str, state: ArenaState, rule: Callable[[ArenaState, ArenaConfig], routes.Route]
 ) -> str:
     """Apply a routing rule and note the step for the store."""
+    # Not a parameter: LangGraph has none to give where a state is set by hand.
+    runtime: Runtime[ArenaConfig] | None = get_runtime(ArenaConfig)
+    if runtime is None:
+        return rule(state, config_of(state)).target
     session = await session_for(runtime.context)
     route = rule(state, session.config)
+    episode_id = state["episode_id"]
     session.note(
-        state["episode_id"],
-        route_row(state["episode_id"], len(state["path"]), source, route.target, route.reason),
+        episode_id,
+        route_row(episode_id, len(state["path"]), source, route.target, route.reason),
     )
+    if checkpointed(runtime):
+        await session.save(episode_id, [], at_once=True)
     return route.target
 
 
-def _recorded(name: str, node: Node) -> Callable[..., Awaitable[ArenaState]]:
+def checkpointed(runtime: Runtime[ArenaConfig]) -> bool:
+    """Whether LangGraph keeps the state of each step, and goes on from there.
+
+    Rows must then be stored as early as the state; without it an episode resumes by being run
+    again from its journal, and writes them again.
+    """
+    info = runtime.execution_info
+    return info is not None and info.thread_id is not None
+
+
+def recorded(name: str, node: Node) -> Recorded:
     """The graph's form of a node: find the live objects, run, store what it added."""
 
     async def run(state: Any, runtime: Runtime[ArenaConfig]) -> ArenaState:
@@ -120,16 +137,32 @@ def _recorded(name: str, node: Node) -> Callable[..., Awaitable[ArenaState]]:
                 rows.append(route_row(episode_id, step, name, FIXED[name], "always"))
             if name == "close":
                 rows.append(plans.closing_stamp(episode_id))
-            await session.save(episode_id, rows, at_once=name == "close")
+            await session.save(episode_id, rows, at_once=name == "close" or checkpointed(runtime))
+        except GraphBubbleUp:
+            # A person is waited for: the node runs again with the answer.
+            raise
         except BaseException as error:
             await session.fail(episode_id, attempt, error)
             raise
         if name == "close":
             session.forget(episode_id)
-        path: Any = Overwrite([name]) if "path" in opened else [name]
-        return {**opened, **update, "path": path}
+        added: Any = {**update, "path": [name]}
+        # What an earlier episode of a thread left is dropped, whatever this node adds itself.
+        emptied = opened.keys() & added.keys()
+        added |= {channel: Overwrite(added[channel]) for channel in emptied}
+        return {**opened, **added}
 
     return run
+
+
+def add_edges(builder: StateGraph[Any, ArenaConfig, Any, Any]) -> None:
+    """Connect the nodes."""
+    builder.add_edge(START, "encode")
+    for source, target in FIXED.items():
+        builder.add_edge(source, END if target == "END" else target)
+    builder.add_conditional_edges("patient", after_patient, list(get_args(routes.AfterPatient)))
+    builder.add_conditional_edges("decode", after_decode, list(get_args(routes.AfterDecode)))
+    builder.add_conditional_edges("score", after_score, list(get_args(routes.AfterScore)))
 
 
 def build() -> CompiledStateGraph[ArenaState, ArenaConfig, ArenaInput, ArenaState]:
@@ -138,13 +171,8 @@ def build() -> CompiledStateGraph[ArenaState, ArenaConfig, ArenaInput, ArenaStat
         ArenaState, context_schema=ArenaConfig, input_schema=ArenaInput, output_schema=ArenaState
     )
     for name, (node, schema) in NODES.items():
-        builder.add_node(name, _recorded(name, node), input_schema=schema)
-    builder.add_edge(START, "encode")
-    for source, target in FIXED.items():
-        builder.add_edge(source, END if target == "END" else target)
-    builder.add_conditional_edges("patient", after_patient, list(get_args(routes.AfterPatient)))
-    builder.add_conditional_edges("decode", after_decode, list(get_args(routes.AfterDecode)))
-    builder.add_conditional_edges("score", after_score, list(get_args(routes.AfterScore)))
+        builder.add_node(name, recorded(name, node), input_schema=schema)
+    add_edges(builder)
     return builder.compile(name="arena")
 
 

@@ -11,7 +11,6 @@ import asyncio
 import json
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
 from contextlib import closing
 from typing import Any, Literal, NamedTuple
 
@@ -20,24 +19,25 @@ from filelock import FileLock, Timeout
 from rich.console import Console
 
 from agents.registry import SEATS, SeatSpec, check_seats
+from graphs import loop
 from graphs.estimate import estimate
 from graphs.executors import Executor, InProcess, WorkerProcess, Workers
 from graphs.ledger import keep_cases
 from graphs.options import arena_options, configuration, option
-from graphs.play import command_name
 from graphs.scheduler import Batch, Job, plan, run_batch
 from graphs.session import Session, open_session
 from mentalarena.budget import Meter, read_prices
-from mentalarena.config import ArenaConfig
+from mentalarena.config import ArenaConfig, changed_keys
 from mentalarena.encoder_process import encoder_process
 from mentalarena.errors import ConfigurationError, StoreError
+from mentalarena.hints import command_name
 from mentalarena.models import require
 
 DEFAULT_SEED = 0
 """A batch that is called again must mean the same episodes, so its seed is never drawn."""
 
 
-def open_named_run(session: Session, name: str) -> str:
+def open_named_run(session: Session, name: str, kind: str = "batch") -> str:
     """The run of this name: opened now, or gone on with when its configuration is the same.
 
     Raises:
@@ -45,7 +45,7 @@ def open_named_run(session: Session, name: str) -> str:
     """
     found = session.store.fetch("select config from runs where id = ?", (name,))
     if not found:
-        return session.ledger.open_run("batch", name)
+        return session.ledger.open_run(kind, name)
     changed = sorted(changed_keys(json.loads(found[0]["config"]), session.identity))
     if changed:
         raise ConfigurationError(
@@ -54,16 +54,6 @@ def open_named_run(session: Session, name: str) -> str:
             "for a new one"
         )
     return name
-
-
-def changed_keys(stored: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
-    """Keys whose values differ; those of a nested mapping with a dot."""
-    for key in stored.keys() | now.keys():
-        old, new = stored.get(key), now.get(key)
-        if isinstance(old, Mapping) and isinstance(new, Mapping):
-            yield from (f"{key}.{inner}" for inner in changed_keys(old, new))
-        elif old != new:
-            yield key
 
 
 class Concurrency(click.ParamType[int | None]):
@@ -317,7 +307,7 @@ def _play_locked(
     if work.missing():
         console = None if quiet or as_json else Console(highlight=False)
         try:
-            asyncio.run(run_batch(work, executor_for(how, work, session, run_id), meter, console))
+            loop.run(run_batch(work, executor_for(how, work, session, run_id), meter, console))
         except asyncio.CancelledError:
             interrupted = True
     seconds = time.monotonic() - started

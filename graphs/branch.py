@@ -25,8 +25,8 @@ from agents.registry import check_seats, is_rules
 from agents.seats import Place, Seat
 from graphs.console import LiveView
 from graphs.episode import Observer, Played, ignore, play_episode
+from graphs.forks import claim_branch
 from graphs.options import ARENA_OPTIONS, option
-from graphs.play import command_name
 from graphs.replay import (
     NotStoredError,
     Origin,
@@ -42,13 +42,14 @@ from mentalarena.builtin_vectors import builtin_vectors
 from mentalarena.calibration import Thresholds, read_thresholds
 from mentalarena.config import ArenaConfig, read_recipe
 from mentalarena.errors import ConfigurationError, ProviderError, ReplayError, StoreError
-from mentalarena.journal import Call, Journal, Messages, digest
+from mentalarena.hints import command_name
+from mentalarena.journal import Call, Journal, Messages
 from mentalarena.roster import read_library
 from mentalarena.similarity import SentenceEncoder
 from mentalarena.store import Store, open_store
 from mentalarena.store_reader import StoreReader, open_readonly
 from mentalarena.text import clean
-from mentalarena.trajectory import find_episode
+from mentalarena.trajectory import find_episode, read_trajectory
 
 SEATS: tuple[Seat, ...] = ("patient", "therapist", "manager", "judge")
 
@@ -220,32 +221,18 @@ async def play_branch(
     above = tuple(one._replace(until=min(one.until, step)) for one in origin.stretches)
     parent = Stretch(origin.episode_id, origin.attempts, origin.seed, step)
     session = BranchSession(config, parts, (*above, parent))
-    ledger = session.ledger
-    # All branches of one parent, step and configuration are one run; the sample is the ordinal.
-    name = digest([origin.episode_id, origin.attempts, step, ledger.config_hash], 12)
-    run_id = f"branch-{name}"
-    if not store.fetch("select id from runs where id = ?", (run_id,)):
-        await asyncio.to_thread(ledger.open_run, "branch", run_id)
-    rows = store.fetch(
-        "select sample, status from episodes where run_id = ? order by sample", (run_id,)
+    taken = await claim_branch(
+        session, origin.case, origin.episode_id, origin.attempts, step, config.seed
     )
-    waiting = [row["sample"] for row in rows if row["status"] != "ok"]
-    ordinal = waiting[0] if waiting else len(rows)
-    seed = int(digest([config.seed, origin.episode_id, step, ordinal], 12), 16) % 2**31
-    branched = {
-        "parent": origin.episode_id,
-        "parent_attempt": origin.attempts,
-        "branch_step": step,
-    }
-    claim = await ledger.claim(origin.case, ordinal, seed, run_id, branched)
+    claim = taken.claim
     observe: Observer = ignore
     if view is not None:
         view.opening(config, 1)
         view.episode(origin.case, claim["episode_id"], 1, 1)
         observe = view.update
     with using(session):
-        played = await play_episode(session, origin.case, seed, claim, observe)
-    return Branched(played, bool(waiting))
+        played = await play_episode(session, origin.case, taken.seed, claim, observe)
+    return Branched(played, taken.resumed)
 
 
 def configured(parent: ArenaConfig, given: Mapping[str, Any]) -> ArenaConfig:
@@ -320,12 +307,12 @@ def branch(
             f"at step {point.asked}",
             err=True,
         )
-    view = None if quiet or as_json else LiveView(Console(highlight=False))
+    view = None if quiet or as_json else LiveView(Console(highlight=False), config)
     try:
         with FileLock(f"{db}.branch.lock").acquire(timeout=0), open_store(db) as store:
             playing = play_branch(store, origin, config, thresholds, point.step, view)
             branched = asyncio.run(playing)
-            return _report(store, origin, config, point, branched, as_json, quiet)
+            return _report(store, origin, config, point, branched, view, as_json, quiet)
     except Timeout:
         raise StoreError(
             f"another branch is being played in {db}: wait for it, or branch in a copy of the store"
@@ -338,6 +325,7 @@ def _report(
     config: ArenaConfig,
     point: Point,
     branched: Branched,
+    view: LiveView | None,
     as_json: bool,
     quiet: bool,
 ) -> int:
@@ -349,6 +337,8 @@ def _report(
         "where s.episode_id = ?",
         (episode_id,),
     )
+    if view is not None and view.compares and error is None:
+        view.ended(read_trajectory(store, episode_id))
     if as_json:
         result = {
             "db": config.db,

@@ -1,7 +1,9 @@
 """An episode as it happens, in the terminal.
 
 Why: what a newcomer should see first is the method at work: the verdict grid, the reroute and why.
-It reads the graph's updates and nothing else; the pieces are those of ``mentalarena show``.
+It reads the graph's updates and nothing else; the pieces are those of ``mentalarena show``. A
+person on the therapist's seat sees nothing of the record, not even by way of a verdict, before the
+episode ends; then the comparison, component by component.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,10 +13,11 @@ from rich.console import Console
 from rich.rule import Rule
 from rich.text import Text
 
-from agents.registry import is_rules
+from agents.registry import is_human, is_rules
 from mentalarena.case import Case
 from mentalarena.config import ArenaConfig
 from mentalarena.show import (
+    comparison,
     decision_line,
     diagnosis_lines,
     grid,
@@ -33,9 +36,13 @@ SIMULATOR_NOTE = (
 class LiveView:
     """Prints what each update adds."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, config: ArenaConfig) -> None:
         self._console = console
         self._deviations: list[Mapping[str, Any]] = []
+        self._blind = is_human(config.therapist)
+        """Whether a person is the therapist, who must not see what deviates."""
+        self.compares = self._blind or is_human(config.patient)
+        """Whether a person spoke, who wants to see at the end what was understood."""
 
     def opening(self, config: ArenaConfig, episodes: int) -> None:
         """What is going to be played, and by whom."""
@@ -49,9 +56,11 @@ class LiveView:
         named = zip(roles, seats, strict=True)
         self._console.print(
             Text(
-                "   ".join(f"{name} {spec}" for name, spec in named)
-                + f"\nguidance {config.guidance}   seed {config.seed}   episodes {episodes}   "
-                f"store {config.db}",
+                clean(
+                    "   ".join(f"{name} {spec}" for name, spec in named)
+                    + f"\nguidance {config.guidance}   seed {config.seed}   episodes {episodes}   "
+                    f"store {config.db}"
+                ),
                 style="dim",
             )
         )
@@ -61,7 +70,8 @@ class LiveView:
         self._deviations = []
         title = f"episode {number} of {total}   {episode_id}   case {case.id}"
         self._console.print()
-        self._console.print(Rule(Text(f"{title}   {case.presentation}, {case.style}", "bold")))
+        known = "" if self._blind else f"   {case.presentation}, {case.style}"
+        self._console.print(Rule(Text(clean(title + known), "bold")))
 
     def update(self, node: str, update: Mapping[str, Any]) -> None:
         """A node has answered."""
@@ -83,6 +93,8 @@ class LiveView:
     def _decoded(self, update: Mapping[str, Any]) -> None:
         self._deviations += update["deviations"]
         decision = update["decisions"][0]
+        if self._blind:
+            return
         if decision["round"] == 0:
             self._console.print()
             self._console.print(Text("what the therapist understood, against the record:", "dim"))
@@ -97,6 +109,11 @@ class LiveView:
         text = Text("chosen  ", style="bold green")
         text.append(names or "no plan had a readable score", style="bold")
         self._console.print(text)
+
+    def ended(self, trajectory: Mapping[str, Any]) -> None:
+        """An episode in which a person spoke has come to its end: what it was about."""
+        self._console.print()
+        self._console.print(comparison(trajectory))
 
     def failed(self, error: BaseException) -> None:
         """An episode ended early."""

@@ -34,7 +34,7 @@ from graphs.session import Session
 from graphs.state import Claim
 from mentalarena.case import Case
 from mentalarena.errors import MentalArenaError, StoreError, WorkerError
-from mentalarena.limiter import START, Limiter, Moment, gate, limiter
+from mentalarena.limiter import START, Gate, Limiter, Moment, gate, limiter
 from mentalarena.rows import Row
 
 AHEAD = 1.25
@@ -58,6 +58,10 @@ class Executor(Protocol):
 
         As many as requests may be in flight, and more while some wait for the sentence encoder.
         """
+        ...
+
+    def in_flight(self) -> int:
+        """Requests in flight, as far as is known here."""
         ...
 
     async def play(self, case: Case, seed: int, claim: Claim) -> Played:
@@ -96,6 +100,7 @@ class InProcess:
         self._concurrency = concurrency
         self._changed = changed
         self._limiter: Limiter | None = None
+        self._gate: Gate | None = None
         self._history: LimitHistory | None = None
 
     def room(self) -> int:
@@ -105,6 +110,10 @@ class InProcess:
             limit = math.ceil((self._limiter.limit if self._limiter else START) * AHEAD)
         return limit + min(AT_LEISURE * limit, self._session.waiting)
 
+    def in_flight(self) -> int:
+        """See :class:`Executor`."""
+        return self._gate.held if self._gate else self._limiter.in_flight if self._limiter else 0
+
     async def play(self, case: Case, seed: int, claim: Claim) -> Played:
         """See :class:`Executor`."""
         return await play_episode(self._session, case, seed, claim)
@@ -112,7 +121,8 @@ class InProcess:
     async def __aenter__(self) -> "InProcess":
         self._session.waits = self._changed
         if self._concurrency is not None:
-            gate.set(asyncio.Semaphore(self._concurrency))
+            self._gate = Gate(self._concurrency)
+            gate.set(self._gate)
         else:
             history = self._history = LimitHistory(self._session.store, self._run_id, 0)
 
@@ -200,6 +210,10 @@ class Workers:
             limit = sum(math.ceil(place.limit * AHEAD) for place in self._places)
         return limit + min(AT_LEISURE * limit, self._session.waiting)
 
+    def in_flight(self) -> int:
+        """See :class:`Executor`; what the workers said last."""
+        return sum(place.in_flight for place in self._places)
+
     async def play(self, case: Case, seed: int, claim: Claim) -> Played:
         """See :class:`Executor`."""
         place = min(self._places, key=lambda place: (place.load, place.number))
@@ -268,6 +282,7 @@ class Workers:
         try:
             while not isinstance(message := await connection.next(), Left):
                 if isinstance(message, Request):
+                    place.in_flight = message.in_flight
                     task = asyncio.create_task(self._serve(connection, message))
                     serving.add(task)
                     task.add_done_callback(serving.discard)
@@ -282,6 +297,7 @@ class Workers:
             if self._closing:
                 return
             place.connection = None
+            place.in_flight = 0
             self._losses += 1
             # What it asked for before it died is done all the same: it may have been paid for.
             await asyncio.gather(*serving, return_exceptions=True)
@@ -300,7 +316,10 @@ class Workers:
                 for row in request.argument:
                     if isinstance(row, Row) and row.table == "calls":
                         paid = row.values
-                        meter.spend(paid["prompt_tokens"], paid["completion_tokens"], paid["cost"])
+                        meter.spend(
+                            paid["prompt_tokens"], paid["completion_tokens"], paid["cost"],
+                            paid["attempts"],
+                        )  # fmt: skip
             elif request.what == "fetch":
                 value = await store.fetch_async(*request.argument)
             else:
@@ -323,6 +342,7 @@ class _Place:
         self.listening: asyncio.Task[None] | None = None
         self.playing: dict[int, asyncio.Future[Exception | None]] = {}
         self.limit = START
+        self.in_flight = 0
         self.filling = asyncio.Lock()
 
 

@@ -8,7 +8,7 @@ import secrets
 import threading
 from collections.abc import Mapping, Sequence
 from importlib import metadata
-from typing import Any
+from typing import Any, NamedTuple
 
 from graphs.state import Claim
 from mentalarena.case import Case
@@ -18,8 +18,8 @@ from mentalarena.store import Change, Delete, Insert, Row, Write, utc_now
 from mentalarena.store_api import EpisodeStore
 
 TRAJECTORY = (
-    "turns", "routes", "formulations", "deviations", "decisions", "injections", "diagnoses",
-    "scores", "plans",
+    "turns", "routes", "flags", "formulations", "deviations", "decisions", "injections",
+    "diagnosis_codes", "diagnoses", "scores", "plans",
 )  # fmt: skip
 """Tables that hold one attempt's trajectory; calls and errors keep those of every attempt."""
 
@@ -69,10 +69,11 @@ class Ledger:
         self._lock = threading.Lock()
 
     def open_run(self, kind: str = "arena", run_id: str | None = None) -> str:
-        """Write the row of a run and return its id."""
-        self._run_id = run_id or "run-" + secrets.token_hex(6)
+        """Write the row of a run and return its id; one without a name takes episodes to come."""
+        if run_id is None:
+            run_id = self._run_id = "run-" + secrets.token_hex(6)
         values = {
-            "id": self._run_id,
+            "id": run_id,
             "created_at": utc_now(),
             "kind": kind,
             "config": dict(self._identity),
@@ -81,7 +82,7 @@ class Ledger:
         }
         texts = [Row("templates", dict(text)) for text in self._texts]
         self._store.write_sync([*texts, Row("runs", values)])
-        return self._run_id
+        return run_id
 
     def open_episode(self, case: Case, seed: int, run_id: str | None = None) -> str:
         """Write the row of a new sample of this case and return its id."""
@@ -156,22 +157,46 @@ class Ledger:
         ``branch`` says what a new one branches from (parent, parent_attempt, branch_step).
         """
         episode_id = self.episode_id(case, sample, run_id)
-        rows = await self._store.fetch_async(
-            "select status, attempts, (select boundary from errors x where x.episode_id = e.id "
-            "and x.attempt = e.attempts and x.type not in ('ParseFailure', 'RoleFlip') "
-            "order by created_at desc limit 1) as let_down_by from episodes e where id = ?",
-            (episode_id,),
-        )
-        if not rows:
+        found = await standing(self._store, episode_id)
+        if found is None:
             row = self._episode(episode_id, case, sample, seed, run_id, branch)
             await self._store.write([row])
             return {"episode_id": episode_id, "attempt": 1}
-        attempt = rows[0]["attempts"]
+        return await self.take_up(episode_id, found)
+
+    async def take_up(self, episode_id: str, found: "Standing") -> Claim:
+        """Go on with an episode that is not complete, in the same attempt or in another one."""
+        attempt = found.attempts
         changes: dict[str, Any] = {"status": "running", "finished_at": None}
         writes: list[Write] = []
-        if rows[0]["status"] == "failed" and rows[0]["let_down_by"] not in ("provider", "store"):
+        if found.spoiled:
             attempt += 1
             changes |= {"attempts": attempt, "crisis": False}
-            writes += [Delete(table, {"episode_id": episode_id}) for table in TRAJECTORY]
+            gone = (*TRAJECTORY, "fidelity", "judgments")
+            writes += [Delete(table, {"episode_id": episode_id}) for table in gone]
         await self._store.write([*writes, Change("episodes", {"id": episode_id}, changes)])
         return {"episode_id": episode_id, "attempt": attempt}
+
+
+class Standing(NamedTuple):
+    """How far an episode of the store has come."""
+
+    status: str
+    attempts: int
+    spoiled: bool
+    """Failed by what was answered, and not because a server or the store let it down."""
+
+
+async def standing(store: EpisodeStore, episode_id: str) -> Standing | None:
+    """How an episode stands; None when the store does not hold it."""
+    rows = await store.fetch_async(
+        "select status, attempts, (select boundary from errors x where x.episode_id = e.id "
+        "and x.attempt = e.attempts and x.type not in ('ParseFailure', 'RoleFlip') "
+        "order by created_at desc limit 1) as let_down_by from episodes e where id = ?",
+        (episode_id,),
+    )
+    if not rows:
+        return None
+    status, let_down_by = rows[0]["status"], rows[0]["let_down_by"]
+    spoiled = status == "failed" and let_down_by not in ("provider", "store")
+    return Standing(status, rows[0]["attempts"], spoiled)

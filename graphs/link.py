@@ -57,6 +57,8 @@ class Request(NamedTuple):
     what: Literal["write", "fetch", "vectors"]
     argument: Any
     """Rows; (SQL, parameters); texts."""
+    in_flight: int = 0
+    """Requests that the worker has in flight."""
 
 
 class Reply(NamedTuple):

@@ -24,10 +24,11 @@ from agents.seats import (
     Utterance,
 )
 from graphs import views
-from graphs.routes import exchanges_left, probes_done, will_probe
+from graphs.routes import probes_done, will_probe
 from graphs.session import Session
 from graphs.state import (
     ArenaState,
+    Claim,
     DecisionRecord,
     DecodeInput,
     DeviationRecord,
@@ -42,6 +43,7 @@ from mentalarena import safety
 from mentalarena.case import COMPONENTS, Case, Component, Principle
 from mentalarena.decoder import Deviation
 from mentalarena.encoder import EncodedSymptoms, candidates, encode
+from mentalarena.exchanges import exchanges_left
 from mentalarena.guidance import MODES, Mode, guidance_text, leak
 
 REDUCED = (
@@ -57,6 +59,11 @@ def _turn(
     turns: Sequence[Turn], speaker: Any, purpose: Purpose, answer: Answered[Utterance]
 ) -> Turn:
     text = answer.value.text
+    if speaker == "patient":
+        flags = views.patient_flags(text)
+    else:
+        before = next((turn for turn in reversed(turns) if turn["speaker"] == "patient"), None)
+        flags = views.therapist_flags(text, bool(before and before["crisis"]))
     return {
         "idx": len(turns),
         "speaker": speaker,
@@ -67,9 +74,27 @@ def _turn(
         "role_flip": any(
             f.boundary == "role_flip" and f.call_id == answer.call_id for f in answer.failures
         ),
-        "crisis": views.crisis_findings(text) if speaker == "patient" else [],
+        "crisis": views.crises(flags),
+        "flags": flags,
         "call_id": answer.call_id,
     }
+
+
+async def identify(state: EncodeInput, session: Session) -> tuple[Case, int]:
+    """The case and the seed that an episode is begun with.
+
+    Raises:
+        UnknownCaseError: there is no such case.
+    """
+    seed = state.get("seed", session.config.seed)
+    case_id = state.get("case_id") or at_random(sorted(session.cases), seed)
+    return await asyncio.to_thread(session.find_case, case_id), seed
+
+
+async def new_episode(case: Case, seed: int, session: Session) -> Claim:
+    """Open the row of a new sample."""
+    episode_id = await asyncio.to_thread(session.ledger.open_episode, case, seed)
+    return {"episode_id": episode_id, "attempt": 1}
 
 
 async def open_episode(state: EncodeInput, session: Session) -> ArenaState:
@@ -77,19 +102,17 @@ async def open_episode(state: EncodeInput, session: Session) -> ArenaState:
 
     A thread in Studio may play again: what the episode before left in the channels is dropped.
     """
-    seed = state.get("seed", session.config.seed)
-    case_id = state.get("case_id") or at_random(sorted(session.cases), seed)
-    case = await asyncio.to_thread(session.find_case, case_id)
+    case, seed = await identify(state, session)
     claim = state.get("claim")
     if claim is None:
-        episode_id = await asyncio.to_thread(session.ledger.open_episode, case, seed)
-        claim = {"episode_id": episode_id, "attempt": 1}
+        claim = await new_episode(case, seed, session)
     opened: ArenaState = {
         "episode_id": claim["episode_id"],
         "attempt": claim["attempt"],
         "claim": None,
         "seed": seed,
-        "case_id": case_id,
+        "case_id": case.id,
+        "status": "running",
     }
     if state.get("path"):
         for channel in REDUCED:

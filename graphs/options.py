@@ -10,32 +10,13 @@ from dataclasses import replace
 from typing import Any, TypeVar, get_args
 
 import click
-from click.core import ParameterSource
 
 from mentalarena.config import DEFAULT_DB, RECIPES, ArenaConfig, Guidance, read_recipe
+from mentalarena.flags import option as option
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 _DEFAULTS = ArenaConfig()
-
-
-def _not_empty(context: click.Context, parameter: click.Parameter, value: Any) -> Any:
-    """Refuse an empty value that was given: a script with an unset variable means something else.
-
-    Raises:
-        BadParameter: the value is an empty text and not the default.
-    """
-    source = context.get_parameter_source(parameter.name or "")
-    if value == "" and source is not ParameterSource.DEFAULT:
-        raise click.BadParameter("is empty; leave the flag out for its default", context, parameter)
-    return value
-
-
-def option(flag: str, *names: str, **settings: Any) -> Callable[[Command], Command]:
-    """A click option with an environment variable: ``MENTALARENA_`` and the flag in capitals."""
-    settings.setdefault("callback", _not_empty)
-    variable = "MENTALARENA_" + flag.lstrip("-").replace("-", "_").upper()
-    return click.option(flag, *names, envvar=variable, **settings)
 
 
 _SEAT = "Seat spec of the {seat}.  [default: --model]"

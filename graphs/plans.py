@@ -34,7 +34,7 @@ from graphs.state import (
     TherapistInput,
 )
 from mentalarena.case import Case
-from mentalarena.nosology import map_label
+from mentalarena.nosology import UNMAPPED, map_labels
 from mentalarena.store import Change, utc_now
 
 START_HEALTH = 3
@@ -53,20 +53,23 @@ async def diagnose(state: TherapistInput, session: Session, at: Place) -> ArenaS
     answer = await session.therapist.diagnose(view, at)
     options = answer.value.options
     codes = await session.encoding(
-        lambda: [map_label(option.label, session.embedder.nearest) for option in options]
+        lambda: [map_labels(option.label, session.embedder.nearest) for option in options]
     )
     records: list[DiagnosisRecord] = []
-    for idx, (option, mapped) in enumerate(zip(options, codes, strict=True)):
+    for idx, (option, labels) in enumerate(zip(options, codes, strict=True)):
+        mapped = labels[0] if labels else UNMAPPED
         records.append(
             {
                 "idx": idx,
                 "label": option.label,
                 "code": mapped.code,
+                "codes": [label.code for label in labels if label.code is not None],
                 "matched_by": mapped.matched_by,
                 "rationale": option.rationale,
                 "chosen": False,
                 "reason": "",
                 "crisis": [],
+                "flags": [],
                 "call_id": answer.call_id,
             }
         )
@@ -98,8 +101,16 @@ async def confirm(state: PatientInput, session: Session, at: Place) -> ArenaStat
     for record in state["diagnoses"]:
         said = reason if record["idx"] == about else ""
         chosen = choice is not None and record["idx"] == about
-        crisis = views.crisis_findings(said)
-        records.append({**record, "chosen": chosen, "reason": said, "crisis": crisis})
+        flags = views.patient_flags(said)
+        records.append(
+            {
+                **record,
+                "chosen": chosen,
+                "reason": said,
+                "crisis": views.crises(flags),
+                "flags": flags,
+            }
+        )
     return {"diagnoses": records, "failures": views.failure_records("confirm", failures)}
 
 
@@ -148,6 +159,7 @@ async def propose(state: TherapistInput, session: Session, at: Place) -> ArenaSt
                 "rationale": answer.value.rationale,
                 "response": None,
                 "crisis": [],
+                "flags": views.therapist_flags(f"{answer.value.name}. {answer.value.rationale}"),
                 "health_before": before,
                 "health_after": None,
                 "score": None,
@@ -174,10 +186,12 @@ async def trial(state: PatientInput, session: Session, at: Place) -> ArenaState:
         earlier=_attempts(state["plans"]),
     )
     answer = await session.patient.respond(view, at)
+    flags = views.patient_flags(answer.value.response)
     tried: PlanRecord = {
         **plan,
         "response": answer.value.response,
-        "crisis": views.crisis_findings(answer.value.response),
+        "crisis": views.crises(flags),
+        "flags": [*plan["flags"], *flags],
         "health_after": answer.value.health,
         "response_call_id": answer.call_id,
     }
@@ -198,11 +212,15 @@ async def score(state: JudgeInput, session: Session, at: Place) -> ArenaState:
         health_after=plan["health_after"],
     )
     samples = range(session.config.judge_samples)
-    drawn = await asyncio.gather(
-        *(session.judge.score(view, at, sample) for sample in samples), return_exceptions=True
-    )
-    # All samples are waited for even when one failed: an answer under way is paid for and kept.
-    answers = [_answered(answer) for answer in drawn]
+    if session.config.judge == "human":
+        # A person is asked one thing after the other, and always in the same order.
+        answers = [await session.judge.score(view, at, sample) for sample in samples]
+    else:
+        drawn = await asyncio.gather(
+            *(session.judge.score(view, at, sample) for sample in samples), return_exceptions=True
+        )
+        # All samples are waited for even when one failed: what is under way is paid for and kept.
+        answers = [_answered(answer) for answer in drawn]
     readable = [answer.value.score for answer in answers if answer.value is not None]
     mean = round(sum(readable) / len(readable), 6) if readable else None
     return {

@@ -7,13 +7,9 @@ Run it: ``python -m graphs.arena``, or ``mentalarena run``.
 
 import asyncio
 import json
-import os
-import shutil
-import sys
 from collections import Counter
 from collections.abc import Mapping
 from contextlib import closing
-from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -28,9 +24,10 @@ from graphs.ledger import keep_cases
 from graphs.options import arena_options, configuration, option
 from graphs.session import Session, open_session
 from mentalarena.case import Case
-from mentalarena.config import DEFAULT_DB
 from mentalarena.errors import ProviderError
+from mentalarena.hints import command_name, with_db
 from mentalarena.text import clean
+from mentalarena.trajectory import read_trajectory
 
 
 def choose_cases(session: Session, case_id: str | None, episodes: int) -> list[Case]:
@@ -69,8 +66,12 @@ async def play(session: Session, cases: list[Case], view: LiveView | None) -> li
         outcomes.append(outcome)
         if isinstance(outcome.error, ProviderError) and outcome.error.fatal:
             raise outcome.error
-        if outcome.error is not None and view is not None:
+        if view is None:
+            continue
+        if outcome.error is not None:
             view.failed(outcome.error)
+        elif view.compares:
+            view.ended(await asyncio.to_thread(read_trajectory, session.store, episode_id))
     return outcomes
 
 
@@ -84,24 +85,16 @@ def _summary(session: Session, outcomes: list[Played]) -> list[dict[str, Any]]:
     return rows
 
 
-def command_name() -> str:
-    """How the console script is called from here, for what to do next."""
-    if shutil.which("mentalarena"):
-        return "mentalarena"
-    script = Path(sys.executable).parent / "mentalarena"
-    shown = os.path.relpath(script)
-    return shown if len(shown) < len(str(script)) else str(script)
-
-
 def _next_steps(session: Session, outcomes: list[Played], console: Console) -> None:
     command = command_name()
-    db = "" if session.config.db == DEFAULT_DB else f" --db {session.config.db}"
+    db = with_db(session.config.db)
     console.print()
     console.print(Text("next", style="bold"))
     last = outcomes[-1].episode_id
     steps = [
         (f"{command} show {last}{db}", "this episode again: transcript, verdicts, reroutes"),
         (f"{command} show {last}{db} --json", "everything stored about it"),
+        (f"{command} view{db}", "all of it in a browser"),
         (f"{command} run --episodes 5{db}", "five other patients"),
         (f"{command} run --model local", "the bundled language model on every seat"),
         (f"{command} run --model openai:NAME --base-url URL", "any OpenAI-compatible server"),
@@ -142,7 +135,7 @@ def run(case_id: str | None, episodes: int, as_json: bool, quiet: bool, **arena:
     console = Console(highlight=False)
     with closing(open_session(config)) as session:
         chosen = choose_cases(session, case_id, episodes)
-        view = None if quiet or as_json else LiveView(console)
+        view = None if quiet or as_json else LiveView(console, config)
         # A case that cannot be kept is better known before the first episode than after the last.
         keep_cases(session.store, list({case.id: case for case in chosen}.values()))
         if view is not None:

@@ -4,10 +4,10 @@ Why: nodes stay thin and speak of seats only; whatever a node adds to the state 
 under a key that does not depend on time, so that running an episode again writes the same rows.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from graphs.state import ArenaState
+from graphs.state import ArenaState, Finding
 from mentalarena.journal import digest
 from mentalarena.store import Change, Row, Write, utc_now
 
@@ -23,19 +23,19 @@ def rows_of(episode_id: str, attempt: int, update: ArenaState) -> Iterator[Write
         yield Change("episodes", {"id": episode_id}, values)
     for diagnosis in update.get("diagnoses", ()):
         status = "unmapped" if diagnosis["code"] is None else "mapped"
-        crisis = diagnosis["crisis"]
-        yield Row("diagnoses", {**key, **diagnosis, "status": status, "crisis": crisis or None})
-        yield from _crisis(episode_id, crisis)
+        yield Row("diagnoses", {**key, **_flagged(diagnosis), "status": status})
+        for n, code in enumerate(diagnosis["codes"]):
+            yield Row("diagnosis_codes", {**key, "idx": diagnosis["idx"], "n": n, "code": code})
+        yield from _flags(episode_id, "diagnosis", diagnosis["idx"], diagnosis["flags"])
     for plan in update.get("plans", ()):
-        values = {"response": plan["response"] or "", "crisis": plan["crisis"] or None}
-        yield Row("plans", {**key, **plan, **values})
-        yield from _crisis(episode_id, plan["crisis"])
+        yield Row("plans", {**key, **_flagged(plan), "response": plan["response"] or ""})
+        yield from _flags(episode_id, plan["kind"], plan["attempt"], plan["flags"])
     for channel in ("injections", "deviations", "scores"):
         for record in update.get(channel, ()):  # type: ignore[attr-defined]
             yield Row(channel, {**key, **record})
     for turn in update.get("turns", ()):
-        yield Row("turns", {**key, **turn, "crisis": turn["crisis"] or None})
-        yield from _crisis(episode_id, turn["crisis"])
+        yield Row("turns", {**key, **_flagged(turn)})
+        yield from _flags(episode_id, "turn", turn["idx"], turn["flags"])
     for formulation in update.get("formulations", ()):
         for component, stated in formulation["components"].items():
             yield Row(
@@ -62,8 +62,22 @@ def rows_of(episode_id: str, attempt: int, update: ArenaState) -> Iterator[Write
         )
 
 
-def _crisis(episode_id: str, findings: list[dict[str, str]]) -> Iterator[Change]:
-    if findings:
+_APART = ("flags", "codes")
+"""What a record holds that has rows of its own."""
+
+
+def _flagged(record: Mapping[str, Any]) -> dict[str, Any]:
+    """The columns of a record; no crisis is null."""
+    columns = {name: value for name, value in record.items() if name not in _APART}
+    return {**columns, "crisis": record["crisis"] or None}
+
+
+def _flags(episode_id: str, place: str, idx: int, findings: Sequence[Finding]) -> Iterator[Write]:
+    for n, finding in enumerate(findings):
+        yield Row(
+            "flags", {"episode_id": episode_id, "place": place, "idx": idx, "n": n, **finding}
+        )
+    if any(f["screen"] == "crisis" and f["qualifier"] is None for f in findings):
         yield Change("episodes", {"id": episode_id}, {"crisis": True})
 
 

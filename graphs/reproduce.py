@@ -26,10 +26,10 @@ from agents.prompting import stored_texts
 from graphs.episode import episode_seed
 from graphs.ledger import keep_cases
 from graphs.options import option
-from graphs.play import command_name
 from graphs.replay import Origin, ReplaySession, StoredCall, read_origin
 from mentalarena.config import DEFAULT_DB
 from mentalarena.errors import MentalArenaError, StoreError
+from mentalarena.hints import command_name
 from mentalarena.journal import Messages, digest
 from mentalarena.store import Delete, Insert, Row, Store, open_store
 from mentalarena.store_reader import StoreReader, open_readonly
@@ -43,7 +43,9 @@ KEYS: Mapping[str, tuple[str, ...]] = {
     "decisions": ("round",),
     "injections": ("round", "component"),
     "routes": ("step",),
+    "flags": ("place", "idx", "n"),
     "diagnoses": ("idx",),
+    "diagnosis_codes": ("idx", "n"),
     "plans": ("kind", "attempt"),
     "scores": ("kind", "attempt", "sample"),
     "errors": ("id",),

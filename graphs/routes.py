@@ -9,9 +9,10 @@ from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 from agents.seats import PlanKind
-from graphs.state import ArenaState, DecisionRecord, PlanRecord, Turn
+from graphs.state import ArenaState, DecisionRecord, PlanRecord
 from mentalarena.case import Component
 from mentalarena.config import ArenaConfig
+from mentalarena.exchanges import asked
 
 PLAN_KINDS: tuple[PlanKind, ...] = ("treatment", "medication")
 
@@ -28,24 +29,6 @@ AfterDecode = Literal["therapist", "diagnose"]
 AfterScore = Literal["propose", "close"]
 
 
-def exchanges_done(turns: Sequence[Turn]) -> int:
-    """Questions of the exchange budget that the patient has answered."""
-    return sum(t["speaker"] == "therapist" and t["purpose"] == "exchange" for t in turns)
-
-
-def probing(turns: Sequence[Turn]) -> bool:
-    """Whether the exchange budget is behind us."""
-    return any(turn["purpose"] == "probe" for turn in turns)
-
-
-def exchanges_left(turns: Sequence[Turn], config: ArenaConfig) -> int:
-    """Questions left in the present phase: of the exchange budget, or of the probes."""
-    asked = sum(t["speaker"] == "therapist" and t["purpose"] == "probe" for t in turns)
-    if probing(turns):
-        return max(config.probe_rounds - asked, 0)
-    return max(config.exchanges - exchanges_done(turns), 0)
-
-
 def probes_done(decisions: Sequence[DecisionRecord]) -> int:
     """Reroutes so far."""
     return sum(decision["component"] is not None for decision in decisions)
@@ -59,7 +42,7 @@ def after_patient(state: ArenaState, config: ArenaConfig) -> Route:
         return Route("safety", "the crisis screen found " + turns[-1]["crisis"][0]["kind"])
     if state.get("formulations"):
         return Route("formulate", "the probe was answered")
-    done = exchanges_done(turns)
+    done = asked(turns, "exchange")
     if done < config.exchanges:
         return Route("therapist", f"exchange {done + 1} of {config.exchanges}")
     return Route("formulate", f"all {config.exchanges} exchanges used")

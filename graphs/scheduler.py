@@ -6,19 +6,16 @@ and reads (:mod:`graphs.batch`) is another.
 
 import asyncio
 import signal
-import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import click
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from graphs.episode import Played, episode_seed
 from graphs.executors import Executor, WorkerLostError
+from graphs.progress import Tally, shown
 from graphs.session import Session
 from mentalarena.budget import Meter
 from mentalarena.case import Case
@@ -44,40 +41,6 @@ def plan(session: Session, case_id: str | None, samples: int, episodes: int | No
     )
     rounds = samples if episodes is None else -(-episodes // len(cases))
     return [Job(case, sample) for sample in range(rounds) for case in cases][:episodes]
-
-
-@dataclass(slots=True)
-class Tally:
-    """What a batch has done so far."""
-
-    planned: int
-    done_before: int
-    ok: int = 0
-    failed: int = 0
-    unfinished: int = 0
-    """Stopped on the way by an interrupt or a budget; the same command goes on."""
-    in_play: int = 0
-    boundaries: Counter[str] = field(default_factory=Counter)
-    stopped: str = ""
-    """Why the batch ended early; empty when it did not."""
-
-    def line(self, meter: Meter) -> str:
-        """One line of progress."""
-        parts = [
-            f"{self.done_before + self.ok} of {self.planned} complete",
-            f"{self.in_play} in play",
-        ]
-        if self.failed:
-            reasons = ", ".join(f"{n} {name}" for name, n in sorted(self.boundaries.items()))
-            parts.append(f"{self.failed} failed ({reasons})")
-        if meter.calls:
-            parts.append(f"{meter.calls:,} calls, {meter.tokens:,} tokens")
-        if meter.cost:
-            left = self.planned - self.done_before - self.ok
-            whole = meter.cost * (1 + left / self.ok) if self.ok else None
-            projected = f" of about {whole:.2f}" if whole is not None else ""
-            parts.append(f"cost {meter.cost:.2f}{projected}")
-        return ", ".join(parts)
 
 
 class Batch:
@@ -226,37 +189,6 @@ async def run_batch(
     with interruptible(batch):
         if console is None:
             await batch.play(executor, lambda: None)
-        elif console.is_terminal:
-            await _with_bar(batch, executor, meter, console)
         else:
-            await _with_lines(batch, executor, meter, console)
-
-
-async def _with_bar(batch: Batch, executor: Executor, meter: Meter, console: Console) -> None:
-    columns = (
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.description}"),
-    )
-    with Progress(*columns, console=console) as progress:
-        tally = batch.tally
-        task = progress.add_task("", total=tally.planned, completed=tally.done_before)
-
-        def show() -> None:
-            done = tally.done_before + tally.ok + tally.failed
-            progress.update(task, completed=done, description=tally.line(meter))
-
-        await batch.play(executor, show)
-
-
-async def _with_lines(batch: Batch, executor: Executor, meter: Meter, console: Console) -> None:
-    last = time.monotonic()
-
-    def show() -> None:
-        nonlocal last
-        if time.monotonic() - last >= 10:
-            last = time.monotonic()
-            console.print(batch.tally.line(meter))
-
-    await batch.play(executor, show)
+            with shown(batch.tally, meter, executor, console) as changed:
+                await batch.play(executor, changed)

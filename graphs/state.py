@@ -14,6 +14,17 @@ from agents.seats import PlanKind, Purpose, Speaker
 from mentalarena.decoder import Outcome, Verdict
 
 
+class Finding(TypedDict):
+    """One finding of the safety rules (:mod:`mentalarena.safety`, :mod:`mentalarena.replies`)."""
+
+    screen: Literal["crisis", "reply"]
+    kind: str
+    qualifier: str | None
+    """Why it does not count; None when it does."""
+    rule: str
+    span: str
+
+
 class Turn(TypedDict):
     """One spoken turn."""
 
@@ -25,7 +36,9 @@ class Turn(TypedDict):
     """Record clauses spoken (``topic:index``), when the patient seat knows."""
     role_flip: bool
     crisis: list[dict[str, str]]
-    """What the crisis screen found; empty for most turns."""
+    """What the crisis screen counts as a crisis, gravest kind first; empty for most turns."""
+    flags: list[Finding]
+    """Everything the safety rules found, set aside or not."""
     call_id: str | None
 
 
@@ -94,6 +107,8 @@ class DiagnosisRecord(TypedDict):
     idx: int
     label: str
     code: str | None
+    codes: list[str]
+    """Every code that a comorbid answer names; the first is ``code``."""
     matched_by: str | None
     rationale: str
     chosen: bool
@@ -101,6 +116,7 @@ class DiagnosisRecord(TypedDict):
     """What the patient said about its choice, or why there is none; empty for the other."""
     crisis: list[dict[str, str]]
     """What the crisis screen found in the reason."""
+    flags: list[Finding]
     call_id: str | None
 
 
@@ -114,6 +130,8 @@ class PlanRecord(TypedDict):
     response: str | None
     crisis: list[dict[str, str]]
     """What the crisis screen found in the response."""
+    flags: list[Finding]
+    """The same, with what was set aside, and what the reply rules found in the proposal."""
     health_before: int
     health_after: int | None
     score: float | None
@@ -143,6 +161,17 @@ class FailureRecord(TypedDict):
     boundary: str
     message: str
     call_id: str | None
+
+
+class Lineage(TypedDict):
+    """What tells a step that goes on from one that does not."""
+
+    offset: int
+    """LangGraph's count of steps less ours: a fork and an edited state each add one to it."""
+    config: str
+    """Hash of the configuration that the episode is played under."""
+    context: dict[str, Any]
+    """That configuration."""
 
 
 def merge_plans(old: list[PlanRecord], new: list[PlanRecord]) -> list[PlanRecord]:
@@ -191,6 +220,9 @@ class ArenaState(Episode, total=False):
     scores: Annotated[list[ScoreRecord], operator.add]
     failures: Annotated[list[FailureRecord], operator.add]
     status: str
+    """``running``, or ``ok`` from the close on."""
+    lineage: Lineage
+    """Only on a server that keeps threads."""
 
 
 class EncodeInput(Episode, total=False):

@@ -7,8 +7,9 @@ here takes more than spoken turns, the therapist's own work and recorded failure
 from collections.abc import Sequence
 
 from agents.seats import Failure, Formulation, Line
-from graphs.state import FailureRecord, TherapistInput, Turn
-from mentalarena.safety import screen
+from graphs.state import FailureRecord, Finding, TherapistInput, Turn
+from mentalarena.replies import screen_reply
+from mentalarena.safety import GRAVEST_FIRST, screen
 
 
 def lines(turns: Sequence[Turn]) -> tuple[Line, ...]:
@@ -16,13 +17,39 @@ def lines(turns: Sequence[Turn]) -> tuple[Line, ...]:
     return tuple(Line(turn["speaker"], turn["text"]) for turn in turns)
 
 
-def crisis_findings(text: str) -> list[dict[str, str]]:
-    """What the crisis screen counts as a crisis in something a patient said."""
+def patient_flags(text: str) -> list[Finding]:
+    """Everything that the crisis screen finds in something a patient said."""
     return [
-        {"kind": f.kind, "span": text[slice(*f.span)], "rule": f.rule}
+        {
+            "screen": "crisis",
+            "kind": f.kind,
+            "qualifier": f.qualifier,
+            "rule": f.rule,
+            "span": text[slice(*f.span)],
+        }
         for f in screen(text)
-        if f.qualifier is None
     ]
+
+
+def therapist_flags(text: str, after_crisis: bool = False) -> list[Finding]:
+    """What a therapist should not have said in this (:mod:`mentalarena.replies`)."""
+    return [
+        {
+            "screen": "reply",
+            "kind": f.kind,
+            "qualifier": None,
+            "rule": f.rule,
+            "span": text[slice(*f.span)],
+        }
+        for f in screen_reply(text, after_crisis)
+    ]
+
+
+def crises(flags: Sequence[Finding]) -> list[dict[str, str]]:
+    """The findings that count as a crisis, the gravest kind first."""
+    counted = [f for f in flags if f["screen"] == "crisis" and f["qualifier"] is None]
+    counted.sort(key=lambda f: GRAVEST_FIRST.index(f["kind"]))
+    return [{"kind": f["kind"], "span": f["span"], "rule": f["rule"]} for f in counted]
 
 
 def last_formulation(state: TherapistInput) -> Formulation | None:

@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from graphs import loop
 from graphs.episode import play_episode
 from graphs.limits import LimitHistory
 from graphs.link import (
@@ -42,7 +43,7 @@ from mentalarena.builtin_vectors import builtin_vectors
 from mentalarena.case import Case
 from mentalarena.encoder_process import Vectors
 from mentalarena.errors import MentalArenaError, StoreError
-from mentalarena.limiter import Limiter, Moment, gate, limiter
+from mentalarena.limiter import Gate, Limiter, Moment, gate, limiter
 from mentalarena.rows import Write
 from mentalarena.similarity import SentenceEncoder
 from mentalarena.store_api import Params
@@ -75,8 +76,11 @@ class Worker:
         self._session.meter = self._meter = LinkedMeter.of(setup.meter)
         adopt_session(self._session)
         self._history: LimitHistory | None = None
+        self._in_flight: Callable[[], int]
         if setup.requests is not None:
-            gate.set(asyncio.Semaphore(setup.requests))
+            held = Gate(setup.requests)
+            gate.set(held)
+            self._in_flight = lambda: held.held
         else:
             history = self._history = LimitHistory(store, setup.run_id, setup.worker)
 
@@ -84,7 +88,9 @@ class Worker:
                 history.add(moment)
                 send(Limit(moment.limit))
 
-            limiter.set(Limiter(note, self._meter.check))
+            found = Limiter(note, self._meter.check)
+            limiter.set(found)
+            self._in_flight = lambda: found.in_flight
         # An actor hears each thing in a context of its own; episodes need what this one holds.
         self._context = contextvars.copy_context()
 
@@ -116,7 +122,7 @@ class Worker:
             raise StoreError(_GONE)
         number = next(self._ids)
         answer = self._waiting[number] = self._loop.create_future()
-        self._send(Request(number, what, argument))
+        self._send(Request(number, what, argument, self._in_flight()))
         return await answer
 
     def request_sync(self, what: Any, argument: Any) -> Any:
@@ -158,7 +164,9 @@ class LinkedMeter(Meter):
         """With the limits, the prices and the spending of a driver's meter."""
         return cls(**{name: getattr(meter, name) for name in Meter.__dataclass_fields__})
 
-    def spend(self, prompt: int | None, completion: int | None, cost: float | None) -> None:
+    def spend(
+        self, prompt: int | None, completion: int | None, cost: float | None, requests: int = 1
+    ) -> None:
         """Nothing: the driver counted the call when it stored it, and has told."""
 
 
@@ -240,4 +248,4 @@ async def _listen(reader: asyncio.StreamReader, worker: Worker) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(_until_the_end(socket.socket(fileno=int(sys.argv[1]))))
+    loop.run(_until_the_end(socket.socket(fileno=int(sys.argv[1]))))

@@ -59,6 +59,8 @@ class Meter:
     calls: int = 0
     tokens: int = 0
     cost: float = 0.0
+    retries: int = 0
+    """Requests beyond one a call, since this process began."""
 
     def cost_of(self, spec: str, prompt: int | None, completion: int | None) -> float | None:
         """Cost of one answer; None when the model has no price or the server counted nothing."""
@@ -68,9 +70,12 @@ class Meter:
             return None
         return (prompt * price.prompt + completion * price.completion) / PER
 
-    def spend(self, prompt: int | None, completion: int | None, cost: float | None) -> None:
-        """Count one paid answer."""
+    def spend(
+        self, prompt: int | None, completion: int | None, cost: float | None, requests: int = 1
+    ) -> None:
+        """Count one paid answer, and the requests that it took."""
         self.calls += 1
+        self.retries += requests - 1
         self.tokens += (prompt or 0) + (completion or 0)
         self.cost += cost or 0.0
 

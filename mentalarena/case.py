@@ -15,28 +15,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
-
-class Component(StrEnum):
-    """One part of the cognitive model that a therapist can formulate."""
-
-    CORE_BELIEFS = "core_beliefs"
-    INTERMEDIATE_BELIEFS = "intermediate_beliefs"
-    INTERMEDIATE_BELIEFS_DEPRESSION = "intermediate_beliefs_depression"
-    COPING_STRATEGIES = "coping_strategies"
-    AUTOMATIC_THOUGHTS = "automatic_thoughts"
-    EMOTIONS = "emotions"
-    BEHAVIORS = "behaviors"
-    BEHAVIOR_PRINCIPLES = "behavior_principles"
-
-    @property
-    def label(self) -> str:
-        """The component's name as people read it, e.g. ``core beliefs``."""
-        if self is Component.INTERMEDIATE_BELIEFS_DEPRESSION:
-            return "intermediate beliefs during depression"
-        return self.value.replace("_", " ")
-
-
-COMPONENTS: tuple[Component, ...] = tuple(Component)
+from mentalarena.component import COMPONENTS as COMPONENTS
+from mentalarena.component import Component as Component
 
 CLOSED_LISTS: dict[Component, tuple[str, ...]] = {
     # Beck's three families of negative core beliefs, in words of our own; two adaptive ones, so

@@ -26,9 +26,15 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "run": ("graphs.play:run", "Play episodes, one after the other, and watch them."),
     "batch": ("graphs.batch:batch", "Play many episodes; resumable, bounded, counted."),
     "show": ("mentalarena.show:show", "Show one stored episode, or what its seats were shown."),
+    "view": ("mentalarena.view.command:view", "Look at a store in a browser, read-only."),
+    "report": ("mentalarena.report.command:report", "Write a run's figures and plots to a file."),
+    "fidelity": ("mentalarena.fidelity:fidelity", "How far patients kept to their record."),
+    "judges": ("graphs.judges:judges", "Agreement of judges, and what sways judge and patient."),
     "replay": ("graphs.reproduce:replay", "Make stored episodes again, without a model; compare."),
     "branch": ("graphs.branch:branch", "Play an episode again from some step on."),
     "cases": ("graphs.cases:cases", "List, check, import, make and compare patients."),
+    "dataset": ("training.dataset:dataset", "Make training data from stored episodes."),
+    "evaluate": ("training.evaluate:evaluate", "Measure a model, with error bars."),
     "doctor": ("mentalarena.doctor:doctor", "Check the environment."),
 }
 

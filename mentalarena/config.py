@@ -5,6 +5,7 @@ command line builds, and what is hashed to say whether two episodes are the same
 """
 
 import tomllib
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -180,3 +181,13 @@ class ArenaConfig:
         for name in ("db", "base_url", "timeout", "cases", "thresholds", "principles"):
             del values[name]
         return values
+
+
+def changed_keys(stored: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
+    """Keys whose values differ; those of a nested mapping with a dot."""
+    for key in stored.keys() | now.keys():
+        old, new = stored.get(key), now.get(key)
+        if isinstance(old, Mapping) and isinstance(new, Mapping):
+            yield from (f"{key}.{inner}" for inner in changed_keys(old, new))
+        elif old != new:
+            yield key

@@ -139,7 +139,7 @@ class EpisodeJournal:
         if digest_ not in self._known_templates:
             rows.insert(0, Row("templates", {"hash": digest_, "name": name, "text": text}))
         await self._store.write([*self._before(), *rows])
-        self._meter.spend(call.prompt_tokens, call.completion_tokens, cost)
+        self._meter.spend(call.prompt_tokens, call.completion_tokens, cost, call.attempts)
         self._known_templates.add(digest_)
         if self._calls is not None:
             self._calls[call.id] = call

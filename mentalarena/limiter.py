@@ -84,6 +84,11 @@ class Limiter:
         """Requests that may be in flight now."""
         return int(self._limit)
 
+    @property
+    def in_flight(self) -> int:
+        """Requests in flight now."""
+        return self._in_flight
+
     def request(self) -> "_Slot":
         """A slot for one request: waits for room, and reports how the request went."""
         return _Slot(self)
@@ -194,6 +199,26 @@ class _Slot(AbstractAsyncContextManager["_Slot"]):
 limiter: ContextVar[Limiter | None] = ContextVar("limiter", default=None)
 """The limiter of the run that is being played, if it has one; whichever seat makes a request."""
 
-gate: ContextVar[asyncio.Semaphore | None] = ContextVar("gate", default=None)
+
+class Gate(asyncio.Semaphore):
+    """A semaphore that can be asked how many hold it."""
+
+    def __init__(self, value: int) -> None:
+        super().__init__(value)
+        self.held = 0
+
+    async def acquire(self) -> Literal[True]:
+        """Wait for a place."""
+        await super().acquire()
+        self.held += 1
+        return True
+
+    def release(self) -> None:
+        """Give it back."""
+        self.held -= 1
+        super().release()
+
+
+gate: ContextVar[Gate | None] = ContextVar("gate", default=None)
 """Who may ask, where the number is given and not found out: held from before the first request for
 an answer until the answer is stored, so that a kill costs no more than this number of calls."""

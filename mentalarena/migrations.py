@@ -10,7 +10,15 @@ from typing import Final
 
 from sqlite_utils import Database, Migrations
 
-from mentalarena.views import COSTS, SUMMARY, TOTALS, TRAINING, VERDICTS
+from mentalarena.views import (
+    COSTS,
+    EXCLUSIONS,
+    MEASURES,
+    SUMMARY,
+    TOTALS,
+    TRAINING,
+    VERDICTS,
+)
 
 migrations = Migrations("mentalarena")
 
@@ -300,15 +308,19 @@ end;
 )
 
 _TOTALS: Final = f"""
+-- In the order of the questions, so that nothing has to be sorted for an answer; complete episodes.
 create table verdict_counts (
-  {_EPISODE},
+  run_id text not null,
+  guidance text not null,
   {_COMPONENT},
   verdict text not null,
+  {_EPISODE},
   n integer not null, -- rounds
   first_n integer not null, -- 1 when it was the first round's verdict
   last_n integer not null, -- 1 when it was the last round's
-  primary key (episode_id, component, verdict)
+  primary key (run_id, guidance, component, verdict, episode_id)
 ) strict, without rowid;
+create index verdict_counts_episode on verdict_counts(episode_id);
 
 create table seat_costs (
   {_EPISODE},
@@ -326,7 +338,8 @@ create table seat_costs (
 
 create trigger episodes_end after update of status on episodes when new.status <> 'running' begin
   delete from verdict_counts where episode_id = new.id;
-  insert into verdict_counts {VERDICTS.format(episode="new.id")};
+  insert into verdict_counts {VERDICTS.format(episode="new.id")} and new.status = 'ok'
+    group by v.component, v.verdict;
   delete from seat_costs where episode_id = new.id;
   insert into seat_costs {COSTS.format(episode="new.id")};
 end;
@@ -400,6 +413,116 @@ create table evaluation_items (
 create index evaluation_items_outcome on evaluation_items(evaluation_id, outcome);
 """
 
+_INSTRUMENTS = f"""
+create table flags (
+  {_EPISODE},
+  place text not null {_one_of("place", "turn", "diagnosis", "treatment", "medication")},
+  idx integer not null, -- of the turn or diagnosis; attempt of the plan
+  n integer not null, -- number of the finding there, from 0
+  screen text not null {_one_of("screen", "crisis", "reply")}, -- of the patient, of the therapist
+  kind text not null, -- passive_ideation ... harm_to_others; gives_method, validates_delusion, ...
+  qualifier text -- why it does not count; null when it does
+    check (qualifier is null or qualifier in
+      ('negated', 'past', 'third_person', 'idiom', 'fiction')),
+  rule text not null, -- its id in data/crisis.json or data/replies.json
+  span text not null, -- the words it matched
+  primary key (episode_id, place, idx, n)
+) strict, without rowid;
+create index flags_kind on flags(kind, qualifier);
+
+create table diagnosis_codes (
+  episode_id text not null,
+  idx integer not null, -- of the diagnosis
+  n integer not null, -- in the order in which the answer names them; 0 is diagnoses.code
+  code text not null, -- ICD-10-CM
+  primary key (episode_id, idx, n),
+  foreign key (episode_id, idx) references diagnoses on delete cascade
+) strict, without rowid;
+
+create table judgments (
+  {_EPISODE},
+  place text not null {_one_of("place", "diagnosis", "treatment", "medication")},
+  attempt integer not null, -- of the plan; 0 for the diagnoses
+  seat text not null {_one_of("seat", "judge", "patient")},
+  spec text not null, -- who was asked
+  variant text not null, -- plain, flattery, agreement, pleased, misfit; as_told, swapped
+  sample integer not null,
+  value integer, -- score, health or number of the diagnosis (from 0); null when unreadable or none
+  reason text not null default '',
+  {_CALL},
+  primary key (episode_id, place, attempt, seat, spec, variant, sample)
+) strict, without rowid;
+
+create table fidelity (
+  {_EPISODE},
+  idx integer not null, -- a patient's turn
+  clauses integer not null check (clauses > 0), -- in the record, closed lists left out
+  estimated text not null check (json_valid(estimated)), -- JSON list; clauses a sentence is near to
+  threshold real not null, -- the cosine, less the common part, that is near enough
+  persona real, -- share of other patients to whose record the turn is as near; null: no others
+  contradicted text not null default '[]'
+    check (json_valid(contradicted)), -- JSON; sentence, clause, cosine: to be read, not counted
+  words integer not null check (words >= 0),
+  encoder_hash text not null,
+  primary key (episode_id, idx)
+) strict, without rowid;
+"""
+
+
+_EVALUATIONS: Final = f"""
+drop table evaluation_items;
+drop table evaluations;
+
+create table evaluations (
+  id text primary key not null, -- hash of config_hash and items_hash: the same command goes on
+  created_at {_NOW},
+  finished_at text,
+  task text not null, -- a question set, or arena
+  split text not null {_one_of("split", "dev", "test")},
+  model text not null, -- constant, majority, chance, or the spec of a model or seat
+  scoring text not null {_one_of("scoring", "baseline", "generation", "likelihood", "arena")},
+  run_id text references runs(id), -- arena: the episodes that were played for it
+  iteration integer, -- of the self-play loop
+  config text not null check (json_valid(config)), -- JSON; how it is asked; no key or secret
+  config_hash text not null, -- equal for equal ways of asking, whatever the items
+  items_hash text not null, -- equal for equal items: only such evaluations are compared
+  source text not null check (json_valid(source)), -- JSON; file and SHA-256, or hub and revision
+  status text not null default 'running' {_one_of("status", "running", "ok", "incomplete")},
+  metrics text
+    check (metrics is null or json_valid(metrics)) -- JSON; each value with n and interval
+) strict;
+create index evaluations_task on evaluations(task, split, model);
+create index evaluations_config on evaluations(config_hash);
+
+create table evaluation_items (
+  evaluation_id text not null references evaluations(id) on delete cascade,
+  item_hash text not null, -- of the item's content
+  rotation integer not null, -- places by which the options were turned
+  copies integer not null check (copies >= 1), -- how often the set holds the item
+  cluster text not null, -- what repeats of a question share
+  prompt text not null, -- as it was sent; empty for baselines
+  labels text not null check (json_valid(labels)), -- JSON list
+  options text not null check (json_valid(options)), -- JSON list, in the order shown
+  gold text not null, -- label of the right option
+  answer text not null default '', -- raw text
+  scores text check (scores is null or json_valid(scores)), -- JSON; log-likelihood by label
+  predicted text, -- label that was read; null when none was
+  outcome text not null
+    {_one_of("outcome", "right", "wrong", "unparsable", "refused", "failed")},
+  failure text, -- why there is no answer
+  truncated integer not null default 0 check (truncated in (0, 1)),
+  resolved_model text not null default '', -- the name the server answered with
+  prompt_tokens integer,
+  completion_tokens integer,
+  latency_ms real,
+  attempts integer not null default 1, -- requests made, retries included
+  created_at {_NOW},
+  primary key (evaluation_id, item_hash, rotation)
+) strict, without rowid;
+create index evaluation_items_outcome on evaluation_items(evaluation_id, outcome);
+create index evaluation_items_item on evaluation_items(item_hash);
+"""
+
 
 @migrations()
 def m001_tables(db: Database) -> None:
@@ -412,6 +535,24 @@ def m001_tables(db: Database) -> None:
 def m002_views(db: Database) -> None:
     """The views that people and the training package read."""
     for part in (SUMMARY, TOTALS, TRAINING):
+        db.executescript(part)
+
+
+@migrations()
+def m003_evaluations(db: Database) -> None:
+    """Evaluations as they are made: by how, by what, and item by item; and the arena's measures.
+
+    The tables of the first release were never written to: they had no room for an item's prompt,
+    for what was shown, or for refusals, so they make way.
+    """
+    db.executescript(_EVALUATIONS)
+    db.executescript(MEASURES)
+
+
+@migrations()
+def m004_instruments(db: Database) -> None:
+    """Findings of the safety rules, and how far a patient kept to its record."""
+    for part in (_INSTRUMENTS, EXCLUSIONS):
         db.executescript(part)
 
 

@@ -4,8 +4,9 @@ Why: a label in free text can be neither counted nor compared, and an unmapped o
 trained on. A label is read as a code, an official name, a synonym and at last, when the caller
 hands in an encoder, as the nearest curated phrase. Codes are chapter F and the Z codes that people
 below any threshold get. When the code and the name beside it disagree, the name counts: models
-recall names better than codes. Of several diagnoses the first one counts; what is negated, ruled
-out or in the family's history is not read at all.
+recall names better than codes. ``map_label`` reads one diagnosis (of several the first),
+``map_labels`` all of a comorbid answer; what is negated, ruled out or in the family's history is
+not read at all. How well that works: ``python -m benchmarks.labels_check``.
 
 How: ``map_label("Major Depressive Disorder, moderate").code`` is ``"F32.1"``.
 """
@@ -90,10 +91,28 @@ _CODE = re.compile(
     r"|(?:^\W*|[(\[:]\s*|\bcode\s+|\bicd-?10(?:-cm)?:?\s+)([FZ]\d[0-9A-Z])\b(?!\.\w)",
     re.IGNORECASE,
 )
+_SENTENCE = r"(?<=[a-z]{4})\.\s+(?=[A-Z])"
 _SEGMENTS = re.compile(
-    r"[;\n]|\b(?:(?:and |with )?co-?morbid(?: with)?|co-?occurring|versus|vs|but|rather than|"
+    rf"[;\n]|{_SENTENCE}"
+    r"|\b(?:(?:and |with )?co-?morbid(?: with)?|co-?occurring|versus|vs|but|rather than|"
     r"instead of|as opposed to)\b",
     re.IGNORECASE,
+)
+# What stands between two diagnoses of one answer, whatever they are ...
+_JOINTS = re.compile(
+    rf"[;\n]|{_SENTENCE}"
+    r"|(?:^|(?<=\s))\(?\d[.)](?=\s)|\s[+&]\s|\b(?:(?i:(?:and |with )?co-?morbid(?: with)?"
+    r"|(?:with )?co-?occurring(?: with)?|in addition to|as well as|along with|together with"
+    r"|accompanied by|(?:and |with )?secondary(?! to)|plus|superimposed on|and also))\b"
+)
+# ... and what does only when there is a diagnosis of its own on each side.
+_SOFT_JOINTS = re.compile(
+    r"\s*,\s*(?:and\s+)?|\s+(?:and|/)\s+"
+    r"|\s+with\s+(?!(?:\w+[ -])*(?:psycho\w+|features?|symptoms?|onset|remission|pattern|insight))",
+    re.IGNORECASE,
+)
+_ALTERNATIVE = re.compile(
+    r"\b(?:versus|vs|but|rather than|instead of|as opposed to)\b", re.IGNORECASE
 )
 _NEGATED = re.compile(
     r"\b(?:not(?! otherwise| elsewhere| due)|no|non|never|without|denie[sd]|r o|isn t|doesn t|"
@@ -101,7 +120,11 @@ _NEGATED = re.compile(
 )
 _RULED_OUT = re.compile(r"\b(?:r o|rul(?:e|es|ed|ing) out|unlikely|excluded?|no evidence)\b")
 # Cheap test whether any rewrite can apply, because loading rewrites thousands of names.
-_MAY_REWRITE = re.compile(r"post traum|is(?:ed|ation)\b|our|burn out|bipolar|most recent| pd\b")
+_MAY_REWRITE = re.compile(
+    r"post traum|is(?:ed|ation)\b|our|burn out|bipolar|most recent| pd\b|major depression"
+    r"|recurrent episode|psychotic symptom|schizo affective|seasonal|rapid cycl|currently"
+    r"|stimulant use|phobia without|trauma related|remission"
+)
 _REWRITES = tuple(
     (re.compile(pattern), text)
     for pattern, text in (
@@ -113,7 +136,28 @@ _REWRITES = tuple(
         (r"\bbipolar( affective)?( disorder)?( type)? (?:ii|2|two)\b", "bipolarii"),
         (r"\bbipolar( affective)?( disorder)?( type)? (?:i|1|one)\b", "bipolar disorder"),
         (r"\bbipolar affective\b", "bipolar"),
-        (r"\bmost recent episode\b", "current episode"),
+        (r"\b(?:current or )?most recent episode\b", "current episode"),
+        (r"\bmajor depression\b", "major depressive disorder"),
+        (r"(?<!in )\b(partial|full|early|sustained) remission\b", r"in \1 remission"),
+        (r"\brecurrent episode\b", "recurrent"),
+        (r"\bpsychotic symptoms?\b", "psychotic features"),
+        (r"\bschizo affective\b", "schizoaffective"),
+        (r"\b(?:with )?(?:a )?rapid cycling\b", ""),
+        # Said of a course that is named anyway; alone, it means a recurrent one.
+        (r"\b(?:with )?(?:a )?seasonal pattern\b(?=.*\b(?:recurrent|single)\b)", ""),
+        (r"(\b(?:recurrent|single)\b.*?)\b(?:with )?(?:a )?seasonal pattern\b", r"\1"),
+        (r"\bcurrently (?=depressed|manic|hypomanic|mixed)", "current episode "),
+        (r"\bstimulant use disorder\b(.*)\bcocaine\b", r"cocaine use disorder\1"),
+        (
+            r"\bstimulant use disorder\b(.*)\b(?:meth)?amphetamines?\b",
+            r"amphetamine use disorder\1",
+        ),
+        # A key is a set of words: it must not be that of panic disorder without agoraphobia.
+        (
+            r"\bagoraphobia without (?:a )?(?:history of )?panic(?: disorder)?\b",
+            "agoraphobia nopanic",
+        ),
+        (r"\btrauma related disorder\b", "trauma and stressor related disorder"),
         (
             r"\b(paranoid|schizoid|schizotypal|antisocial|borderline|histrionic|narcissistic"
             r"|avoidant|dependent) pd\b",
@@ -294,6 +338,11 @@ def _contradict(a: str, b: str) -> bool:
     return families[0] != families[1] or (families[0] == "other" and a[:3] != b[:3])
 
 
+def _says_more(name: str, code: str) -> bool:
+    """Whether the code of a name is closer than a code for "unspecified" of the same category."""
+    return name[:3] == code[:3] and code[3:] == ".9" and name[3:] != ".9"
+
+
 def _refused(text: str) -> bool:
     text = _plain(text)
     return bool(_NEGATED.search(text) or _RULED_OUT.search(text))
@@ -316,8 +365,11 @@ def map_label(text: str, nearest: Nearest | None = None) -> MappedLabel:
     if found is None or not found[2]:
         found = _read_words(re.sub(r"\([^)]*\)", " ", spoken)) or found
     code = _read_code(text)
-    # Only a name that is all that was said can outweigh a code.
-    if code is not None and not (found and found[2] and _contradict(found[0], code)):
+    # Only a name that is all that was said can outweigh a code: one that contradicts it, or that
+    # stands for "unspecified" where the name says more.
+    if code is not None and not (
+        found and found[2] and (_contradict(found[0], code) or _says_more(found[0], code))
+    ):
         return MappedLabel(names[code], code, "code")
     if found is not None:
         return MappedLabel(names[found[0]], found[0], found[1])
@@ -327,6 +379,68 @@ def map_label(text: str, nearest: Nearest | None = None) -> MappedLabel:
             code = _tables().phrase_codes[position]
             return MappedLabel(names[code], code, "embedding")
     return UNMAPPED
+
+
+def _is_diagnosis(text: str) -> bool:
+    """Whether a text is one diagnosis and nothing else."""
+    if len(_CODE.findall(text)) > 1:
+        return False
+    found = _read_words(_CODE.sub(" ", text))
+    if found is not None:
+        return found[2]
+    rest = _words(_CODE.sub(" ", text))
+    return _read_code(text) is not None and all(w in _curated().words["filler"] for w in rest)
+
+
+def _parts(text: str) -> list[str]:
+    """The diagnoses of one answer, apart; the whole answer when it is one."""
+    if _is_diagnosis(text):
+        return [text]
+    pieces: list[str] = []
+    cuts = [match.span() for match in _SOFT_JOINTS.finditer(text)]
+    starts = [0, *(end for _, end in cuts)]
+    ends = [*(start for start, _ in cuts), len(text)]
+    at = 0
+    while at < len(starts):
+        # The longest stretch that is one diagnosis: qualifiers stay with what they qualify.
+        for last in range(len(ends) - 1, at - 1, -1):
+            if _is_diagnosis(text[starts[at] : ends[last]]):
+                pieces.append(text[starts[at] : ends[last]])
+                at = last + 1
+                break
+        else:
+            return [text]
+    return pieces
+
+
+def map_labels(text: str, nearest: Nearest | None = None) -> tuple[MappedLabel, ...]:
+    """Every ICD-10-CM code that one free-text answer means, in the order given.
+
+    Comorbid diagnoses are read apart; of alternatives ("A vs B") only the first is, and what is
+    ruled out or negated is left out. Panic disorder beside agoraphobia is their common code.
+
+    Args:
+        text: One answer as a model or a person wrote it.
+        nearest: See :func:`map_label`.
+
+    Returns:
+        Mapped labels with distinct codes; none when nothing could be read.
+    """
+    found: dict[str, MappedLabel] = {}
+    for piece in _JOINTS.split(text):
+        first = _ALTERNATIVE.split(piece)[0]
+        if not first.strip(" .,:-") or _RULED_OUT.search(_plain(first)):
+            continue
+        for part in _parts(first):
+            mapped = map_label(part, nearest)
+            if mapped.code is not None:
+                found.setdefault(mapped.code, mapped)
+    if {"F41.0", "F40.00"} <= set(found):
+        both = MappedLabel(_tables().names["F40.01"], "F40.01", found["F41.0"].matched_by)
+        at = min(list(found).index(code) for code in ("F41.0", "F40.00"))
+        rest = [label for code, label in found.items() if code not in ("F41.0", "F40.00")]
+        return (*rest[:at], both, *rest[at:])
+    return tuple(found.values())
 
 
 def name_of(code: str) -> str:

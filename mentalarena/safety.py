@@ -4,13 +4,13 @@ Why: an utterance that speaks of suicide, self-harm or violence goes through the
 and stays out of training unless asked for. Rules are data (``data/crisis.json``), so that each
 finding names the rule that made it and anybody can argue with it.
 
-Limits: a lexicon misses indirect language, irony, misspelling and every language but English; it
-takes a past attempt for history even when the danger is not over, reads quoted speech and
-questions as the speaker's own, and flags some figures of speech. On three batches of sentences
-that were written after the rules (and then used to widen them) it found 11 of 35, 16 of 30 and 14
-of 25 crises and raised 2 false alarms in 95: expect it to miss about half of what is said freshly.
-It is a filter for simulated dialogue, not a clinical instrument, and must never be used to judge
-a real person's risk.
+Limits: a lexicon misses indirect language, irony and every language but English; it takes a past
+attempt for history even when the danger is not over, reads quoted speech and questions as the
+speaker's own, and flags some figures of speech. On sentences that were frozen before the rules were
+widened it finds 27 of 62 crises and raises 4 false alarms in 77 (``python -m
+benchmarks.safety_check``; docs/validation.md): expect it to miss more than half of what is said
+freshly. It is a filter for simulated dialogue, not a clinical instrument, and must never be used to
+judge a real person's risk.
 """
 
 import json
@@ -28,7 +28,18 @@ Kind = Literal[
     "self_harm",
     "harm_to_others",
 ]
-Qualifier = Literal["negated", "past", "third_person", "idiom"]
+Qualifier = Literal["negated", "past", "third_person", "idiom", "fiction"]
+
+GRAVEST_FIRST: tuple[str, ...] = (
+    "attempt",
+    "intent",
+    "plan",
+    "harm_to_others",
+    "active_ideation",
+    "self_harm",
+    "passive_ideation",
+)
+"""The order in which the kinds of one turn are named."""
 
 SAFETY_LINES: tuple[str, ...] = (
     "Thank you for telling me; I take what you just said seriously. Are you safe right now? This "
@@ -75,6 +86,10 @@ class _Lexicon(NamedTuple):
     """Matches wherever some rule does: one pass settles most texts, which speak of no crisis."""
     idioms: tuple[re.Pattern[str], ...]
     cues: dict[str, re.Pattern[str]]
+    any_spelling: re.Pattern[str]
+    """One group a spelling that is read as another."""
+    spellings: tuple[str, ...]
+    """What the group of the same number stands for."""
 
 
 @cache
@@ -104,6 +119,8 @@ def _lexicon() -> _Lexicon:
         compiled(*(rule["pattern"] for rule in data["rules"])),
         tuple(compiled(idiom) for idiom in data["idioms"]),
         {name: re.compile(cue) for name, cue in data["cues"].items()},
+        re.compile(rf"(?<![\w'])(?:{'|'.join(f'({way})' for way in data['spellings'])})(?![\w'])"),
+        tuple(data["spellings"].values()),
     )
 
 
@@ -113,6 +130,33 @@ def _same_length_lower(text: str) -> str:
         # A few letters of other alphabets grow; they stay as they are.
         lowered = "".join(char.lower() if len(char.lower()) == 1 else char for char in text)
     return lowered.replace("\u2019", "'").replace("\u2018", "'").replace("\u02bc", "'")
+
+
+def _spelled(lowered: str) -> tuple[str, list[int] | None]:
+    """The text in the spelling of the rules, and where each of its characters stood before.
+
+    The second is None when nothing changed.
+    """
+    lexicon = _lexicon()
+    pieces: list[str] = []
+    places: list[int] = []
+    done = 0
+    for match in lexicon.any_spelling.finditer(lowered):
+        pieces.append(lowered[done : match.start()])
+        places.extend(range(done, match.start()))
+        meant = lexicon.spellings[(match.lastindex or 1) - 1]
+        pieces.append(meant)
+        # The first half of the word points at its start, the rest at its last character, so that a
+        # finding that begins or ends inside it covers the word as it was written.
+        places.extend(
+            match.start() if i < len(meant) / 2 else match.end() - 1 for i in range(len(meant))
+        )
+        done = match.end()
+    if not pieces:
+        return lowered, None
+    pieces.append(lowered[done:])
+    places.extend(range(done, len(lowered)))
+    return "".join(pieces), places
 
 
 def _around(text: str, boundary: re.Pattern[str], start: int, end: int) -> tuple[int, int]:
@@ -133,8 +177,13 @@ def _qualify(text: str, match: re.Match[str], rule: _Rule) -> Qualifier | None:
         return rule.qualifier
     left, _ = _around(text, cues["clause"], start, end)
     before = text[left:start]
-    if rule.negatable and cues["negation"].search(cues["not_negation"].sub(" ", before)):
+    if cues["answered_no"].search(text[end:]):
         return "negated"
+    denied = cues["negation"].search(cues["not_negation"].sub(" ", before))
+    if rule.negatable and denied and not cues["taken_back"].search(text[end:]):
+        return "negated"
+    if cues["fiction"].search(before):
+        return "fiction"
     # "myself" and "my" settle whose life it is, whoever was named before.
     own = re.search(r"\bmy(?:self)?\b", match[0]) and rule.kind != "harm_to_others"
     first = _last(cues["first_person"], text[left:end])
@@ -150,7 +199,7 @@ def _qualify(text: str, match: re.Match[str], rule: _Rule) -> Qualifier | None:
 def screen(text: str) -> tuple[CrisisFinding, ...]:
     """Every place where a rule matches, in order, qualified ones included."""
     lexicon = _lexicon()
-    lowered = _same_length_lower(text)
+    lowered, places = _spelled(_same_length_lower(text))
     if not lexicon.any_rule.search(lowered):
         return ()
     idioms = [match.span() for idiom in lexicon.idioms for match in idiom.finditer(lowered)]
@@ -160,7 +209,8 @@ def screen(text: str) -> tuple[CrisisFinding, ...]:
             start, end = match.span()
             figurative = any(first < end and start < last for first, last in idioms)
             qualifier = "idiom" if figurative else _qualify(lowered, match, rule)
-            findings.append(CrisisFinding(rule.kind, (start, end), rule.id, qualifier))
+            span = (start, end) if places is None else (places[start], places[end - 1] + 1)
+            findings.append(CrisisFinding(rule.kind, span, rule.id, qualifier))
     return tuple(sorted(findings, key=lambda finding: (finding.span, finding.rule)))
 
 

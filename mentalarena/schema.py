@@ -42,11 +42,23 @@ ABOUT: Final = {
         "it and take out what is no longer true."
     ),
     "seat_costs": "Calls of an episode that has ended, added up for `cost_by_seat`; likewise.",
+    "diagnosis_codes": "Every code that a comorbid answer names, in its order.",
+    "flags": (
+        "What the safety rules found in what was said, counted or set aside with the reason: the "
+        "crisis screen in the patient's words, the rules for replies in the therapist's."
+    ),
+    "judgments": (
+        "What judges and patients answered when stored plans and diagnoses were put to them again, "
+        "as they were or changed in one respect; filled by `mentalarena judges`."
+    ),
+    "fidelity": (
+        "How far a patient kept to its record, turn by turn; filled by `mentalarena fidelity`."
+    ),
     "embeddings": "Sentence vectors by encoder and text, so that batching never changes a replay.",
     "datasets": "Training data made from runs: filters, and what each left over.",
     "iterations": "Turns of the self-play loop: which adapter, from which rows, from which run.",
-    "evaluations": "One model on one task.",
-    "evaluation_items": "One item of an evaluation, by content hash.",
+    "evaluations": "One model on one set of items, or on one seat of the arena.",
+    "evaluation_items": "One question of an evaluation as it was put, answered, read and judged.",
     "episode_summary": "One row an episode, with how it went and what it cost.",
     "bias_by_component": (
         "Verdicts by run and component, over all rounds, the first and the last; "
@@ -61,6 +73,14 @@ ABOUT: Final = {
     "preference_pairs": (
         "Better and worse answers of one episode: plans by judge score, a formulation before and "
         "after a bias was repaired, the confirmed and the rejected diagnosis."
+    ),
+    "arena_measures": (
+        "What an evaluation in the arena counts, one row an episode; a share that cannot be taken "
+        "is null."
+    ),
+    "exclusions": (
+        "What training leaves out for safety's sake, and why: whole episodes with a crisis (`idx` "
+        "is null), single turns with a flagged reply or a role flip."
     ),
 }
 """What each table and view holds, in the order of the document."""

@@ -18,7 +18,7 @@ from mentalarena.errors import StoreError
 from mentalarena.store_api import Params
 from mentalarena.store_file import explain, open_reader, primary_code
 
-SCHEMA: Final = ("m001_tables", "m002_views")
+SCHEMA: Final = ("m001_tables", "m002_views", "m003_evaluations", "m004_instruments")
 """The migrations of this version. Importing them takes longer than all of a reader's work, so their
 names stand here too; a test compares the two."""
 VECTORS: Final = (
@@ -55,7 +55,7 @@ def open_readonly(path: str | Path) -> "StoreReader":
         raise StoreError(
             f"there is no store at {path}: play an episode first, or name it with --db"
         )
-    connection = _connect(path)
+    connection = connect_readonly(path)
     try:
         _check_schema(path, connection)
     except BaseException:
@@ -64,7 +64,12 @@ def open_readonly(path: str | Path) -> "StoreReader":
     return StoreReader(path, connection)
 
 
-def _connect(path: Path) -> sqlite3.Connection:
+def connect_readonly(path: Path) -> sqlite3.Connection:
+    """A connection that cannot write, also where the folder cannot be written.
+
+    Raises:
+        StoreError: the file cannot be opened.
+    """
     connection = open_reader(path)
     try:
         connection.execute("select 1 from sqlite_schema").fetchone()

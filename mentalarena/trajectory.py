@@ -4,9 +4,10 @@ Why: a trajectory is spread over a dozen tables; this puts it together again in 
 in a fixed order, so that two runs of the same seed can be compared byte for byte.
 """
 
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal
 
-from mentalarena.case import COMPONENTS
+from mentalarena.component import COMPONENTS, Component
 from mentalarena.errors import StoreError
 from mentalarena.store_api import ReadableStore
 
@@ -17,7 +18,10 @@ _ORDER = {
     "decisions": "round",
     "injections": "round, component",
     "routes": "step",
+    "flags": "place, idx, n",
+    "fidelity": "idx",
     "diagnoses": "idx",
+    "diagnosis_codes": "idx, n",
     "plans": "kind desc, attempt",
     "scores": "kind desc, attempt, sample",
     "errors": "attempt, boundary, message, id",
@@ -28,6 +32,7 @@ _JSON = {
     "diagnoses": ("crisis",),
     "plans": ("crisis",),
     "formulations": ("quotes",),
+    "fidelity": ("estimated", "contradicted"),
     "episodes": ("principle_scores",),
     "cases": ("record", "parents"),
 }
@@ -99,6 +104,49 @@ def read_trajectory(store: ReadableStore, episode_id: str) -> dict[str, Any]:
     for table in ("formulations", "deviations", "injections"):
         trajectory[table].sort(key=lambda row: (row["round"], position[row["component"]]))
     return trajectory
+
+
+def in_order(
+    trajectory: Mapping[str, Any],
+) -> Iterator[tuple[Literal["turn", "decision"], dict[str, Any]]]:
+    """Turns, and the decisions between them, in the order in which they happened."""
+    turns = list(trajectory["turns"])
+    for decision in trajectory["decisions"]:
+        before = _turns_before(turns, decision["round"])
+        yield from (("turn", turn) for turn in turns[:before])
+        turns = turns[before:]
+        yield "decision", decision
+    yield from (("turn", turn) for turn in turns)
+
+
+def _turns_before(turns: list[dict[str, Any]], round_: int) -> int:
+    """How many of the remaining turns come before the formulation of ``round_``."""
+    probes = [
+        i for i, t in enumerate(turns) if t["purpose"] == "probe" and t["speaker"] == "therapist"
+    ]
+    upcoming = 0 if round_ == 0 else 1
+    return probes[upcoming] if len(probes) > upcoming else len(turns)
+
+
+def record_by_component(trajectory: Mapping[str, Any]) -> dict[Component, list[str]]:
+    """The hidden record's clauses, component by component; behavior principles by their id."""
+    model = trajectory["case"]["record"].get("cognitive_model", {})
+    record = {
+        component: [clause["text"] for clause in model.get(component.value, ())]
+        for component in COMPONENTS
+    }
+    principle = trajectory["episode"]["principle_id"]
+    if principle:
+        record[Component.BEHAVIOR_PRINCIPLES] = [_principle_text(principle)]
+    return record
+
+
+def _principle_text(principle_id: str) -> str:
+    """The words of a behavior principle; its id when the library does not have it any more."""
+    from mentalarena.roster import principles
+
+    known = principles().get(principle_id)
+    return known.text if known else principle_id
 
 
 def without_volatile(value: Any) -> Any:

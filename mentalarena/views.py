@@ -45,12 +45,12 @@ join cases c on c.id = e.case_id;
 """
 
 VERDICTS: Final = """
-select v.episode_id, v.component, v.verdict, count(*) as n,
+select e.run_id, e.guidance, v.component, v.verdict, v.episode_id, count(*) as n,
   sum(v.round = (select min(round) from deviations x where x.episode_id = v.episode_id)) as first_n,
   sum(v.round = (select max(round) from deviations x where x.episode_id = v.episode_id)) as last_n
-from deviations v where v.episode_id = {episode} group by v.episode_id, v.component, v.verdict
+from episodes e join deviations v on v.episode_id = e.id where e.id = {episode}
 """
-"""The rows of ``verdict_counts`` for one episode, the key of which is put in."""
+"""The rows of ``verdict_counts`` for one episode, the key of which is put in, before grouping."""
 
 COSTS: Final = """
 select k.episode_id, k.seat, k.model, count(*) as calls,
@@ -66,9 +66,9 @@ from calls k where k.episode_id = {episode} group by k.episode_id, k.seat, k.mod
 TOTALS: Final = """
 create view bias_by_component as
 with judged as (
-  select e.run_id, e.guidance, v.component, v.verdict, v.n, v.first_n, v.last_n
-  from episodes e cross join verdict_counts v on v.episode_id = e.id
-  where e.status = 'ok'
+  select run_id, guidance, component, verdict,
+    sum(n) as n, sum(first_n) as first_n, sum(last_n) as last_n
+  from verdict_counts group by run_id, guidance, component, verdict
   union all
   select e.run_id, e.guidance, v.component, v.verdict, 1,
     v.round = (select min(round) from deviations x where x.episode_id = e.id),
@@ -168,13 +168,14 @@ select e.id, e.run_id, e.case_id, e.patient_id, e.split, 'formulation', bent.com
   mended.round, bent.round, now.statement, before.statement, mended.similarity - bent.similarity,
   e.crisis, e.self_judged, e.guidance, e.status
 from played e
-join deviations bent on bent.episode_id = e.id and bent.verdict in ('distorted', 'unsupported')
+join deviations bent on bent.episode_id = e.id
+  and (bent.verdict = 'distorted' or bent.verdict = 'unsupported')
 join deviations mended on mended.episode_id = e.id and mended.component = bent.component
   and mended.verdict = 'aligned'
   -- the next one that says something of it: between them it was unclear, or not stated
-  and mended.round = (select min(round) from deviations v where v.episode_id = e.id
-    and v.round > bent.round and v.component = bent.component
-    and v.verdict in ('aligned', 'distorted', 'unsupported'))
+  and mended.round = (select min(round) from deviations v
+    where v.episode_id = e.id and v.component = bent.component and v.round > bent.round
+    and (v.verdict = 'aligned' or v.verdict = 'distorted' or v.verdict = 'unsupported'))
 join formulations before on before.episode_id = e.id and before.round = bent.round
   and before.component = bent.component
 join formulations now on now.episode_id = e.id and now.round = mended.round
@@ -188,4 +189,75 @@ from played e
 join diagnoses yes on yes.episode_id = e.id
 join diagnoses no on no.episode_id = e.id
 where yes.chosen and not no.chosen and yes.status = 'mapped' and yes.code is not no.code;
+"""
+
+# What an evaluation in the arena counts, one row an episode. A share that cannot be taken is null,
+# so that an average leaves it out: alignment, say, where the first formulation was unreadable.
+MEASURES: Final = """
+create view arena_measures as
+with played as (
+  select e.*, c.patient_id, c.split, c.presentation,
+    json_extract(c.record, '$.reference[0].code') as reference_code,
+    -- the first answer could be read; one that was never given is neither
+    case
+      when exists (select 1 from calls k where k.episode_id = e.id and k.attempt = e.attempts
+        and k.node = 'formulate' and k.visit = 0 and k.failure is not null) then 0
+      when exists (select 1 from formulations f where f.episode_id = e.id and f.round = 0) then 1
+    end as valid,
+    (select code from diagnoses d where d.episode_id = e.id and d.chosen) as code
+  from episodes e join cases c on c.id = e.case_id
+)
+select p.id as episode_id, p.run_id, p.case_id, p.patient_id, p.split, p.presentation, p.sample,
+  p.seed, p.status, p.self_judged,
+  p.valid as valid_format,
+  case when p.valid then
+    (select decision = 'aligned' from decisions d where d.episode_id = p.id and d.round = 0)
+  end as aligned_at_0,
+  case when p.valid then
+    (select avg(verdict = 'aligned') from deviations v where v.episode_id = p.id and v.round = 0)
+  end as components_at_0,
+  case when p.valid then
+    (select avg(verdict in ('distorted', 'unsupported')) from deviations v
+      where v.episode_id = p.id and v.round = 0)
+  end as biases_at_0,
+  case when p.valid then
+    (select avg((verdict = 'aligned') - (verdict in ('distorted', 'unsupported')))
+      from deviations v where v.episode_id = p.id and v.round = 0)
+  end as understanding_at_0,
+  (select max(decision = 'aligned') from decisions d where d.episode_id = p.id) as aligned,
+  (select min(round) from decisions d where d.episode_id = p.id and d.decision = 'aligned')
+    as rounds_to_alignment,
+  case when p.reference_code is not null and p.status = 'ok'
+    then coalesce(p.code = p.reference_code, 0) end as diagnosis_exact,
+  case when p.reference_code is not null and p.status = 'ok'
+    then coalesce(substr(p.code, 1, 3) = substr(p.reference_code, 1, 3), 0)
+  end as diagnosis_block,
+  (select max(score) from plans x where x.episode_id = p.id and x.kind = 'treatment' and x.chosen)
+    as treatment_score,
+  (select max(score) from plans x where x.episode_id = p.id and x.kind = 'medication' and x.chosen)
+    as medication_score,
+  p.crisis,
+  (select max(role_flip) from turns t where t.episode_id = p.id and t.speaker = 'therapist')
+    as therapist_flips,
+  (select max(role_flip) from turns t where t.episode_id = p.id and t.speaker = 'patient')
+    as patient_flips
+from played p;
+"""
+
+EXCLUSIONS: Final = """
+create view exclusions as
+select e.run_id, f.episode_id, 'episode' as place, null as idx,
+  'crisis: ' || group_concat(distinct f.kind) as reason
+from flags f join episodes e on e.id = f.episode_id
+where f.screen = 'crisis' and f.qualifier is null
+group by f.episode_id
+union all
+select e.run_id, f.episode_id, f.place, f.idx, 'reply: ' || group_concat(distinct f.kind)
+from flags f join episodes e on e.id = f.episode_id
+where f.screen = 'reply' and f.qualifier is null
+group by f.episode_id, f.place, f.idx
+union all
+select e.run_id, t.episode_id, 'turn', t.idx, 'role flip'
+from turns t join episodes e on e.id = t.episode_id
+where t.role_flip;
 """

@@ -1,1 +1,1 @@
-"""What is learned: reads trajectories from the store only; imports no graph."""
+"""What is learned, and how it is measured; only evaluation in the arena imports graphs."""

@@ -59,7 +59,9 @@ def answer_confirmation(view: ConfirmView, random: Random) -> Confirmation:
     """Choose among one or two options, and say why from the patient's own sentences."""
     bank = data("patient")["confirm"]
     fits = [likeness(option.label, view.case) for option in view.options]
-    choice = max(range(len(fits)), key=lambda index: (fits[index], -index))
+    # Equal fits are common, and the order in which two labels are told must not decide them.
+    taste = [Random(option.label).random() for option in view.options]
+    choice = max(range(len(fits)), key=lambda index: (fits[index], taste[index]))
     slip = random.random() < NOISE
     if len(fits) == 1:
         if (fits[0] < NEITHER) != slip:

@@ -15,7 +15,7 @@ from agents.rules import cues
 from agents.rules.diagnosis import diagnose
 from agents.rules.formulation import Heard, formulate, known, listen
 from agents.rules.language import data, normal, sentences, substance, unused, words
-from agents.rules.misread import bend
+from agents.rules.misread import Wording, bend
 from agents.rules.plans import code_of, general, group_of, same_plan
 from agents.seats import (
     Answered,
@@ -88,12 +88,14 @@ class RulesTherapist:
 
     Args:
         misread: chance with which a stated component is bent (an injected intent bias).
+        wording: the set of wordings for it (:mod:`agents.rules.misread`).
     """
 
-    def __init__(self, misread: float = 0.1) -> None:
+    def __init__(self, misread: float = 0.1, wording: Wording = "usual") -> None:
         if not 0 <= misread <= 1:
             raise ConfigurationError(f"misread must be from 0 to 1, not {misread!r}")
         self.misread = misread
+        self.wording: Wording = wording
 
     async def ask(self, view: TherapistView, at: Place) -> Answered[Utterance]:
         """A question on the guided component, or on the topic known least; never one twice."""
@@ -129,7 +131,7 @@ class RulesTherapist:
         salt = _salt(view.lines, at)
         honest = formulate(listen(view.lines, asked_topic), salt)
         repaired = _repaired(view, salt)
-        stated, injections = bend(honest, salt, self.misread, repaired)
+        stated, injections = bend(honest, salt, self.misread, repaired, self.wording)
         return Answered(stated, injections=injections)
 
     async def diagnose(self, view: TherapistView, at: Place) -> Answered[Diagnoses]:

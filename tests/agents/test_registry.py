@@ -213,3 +213,11 @@ def test_no_terminal_no_person(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdin", io.StringIO())
     with pytest.raises(ConfigurationError, match="needs a terminal"):
         human.check_terminal()
+
+
+def test_the_wording_of_a_check_is_a_therapist_s() -> None:
+    spec = SeatSpec.parse("rules,misread=0.3,wording=check", "therapist")
+    assert (spec.misread, spec.held_out) == (0.3, True)
+    assert not SeatSpec.parse("rules,misread=0.3", "therapist").held_out
+    sitting = seat("therapist", spec.text, ArenaConfig())
+    assert getattr(sitting, "wording", None) == "check"

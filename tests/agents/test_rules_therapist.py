@@ -323,3 +323,19 @@ def test_plans_never_repeat_and_start_with_the_first_line(label: str) -> None:
             assert words(name) not in {words(attempt.name) for attempt in earlier}
             assert not any(unit in words(name) for unit in ("mg", "milligram", "dose"))
             earlier.append(Attempt(kind, name, "fine", 5.0))
+
+
+def test_the_check_has_wordings_of_its_own() -> None:
+    for seed in range(40):
+        view, at = TherapistView(TALK, "", None, 0), place("formulate", 0, seed)
+        usual = run(RulesTherapist(1.0).formulate(view, at))
+        check = run(RulesTherapist(1.0, "check").formulate(view, at))
+        kinds = {i.component: i.kind for i in usual.injections}
+        for injection in check.injections:
+            mine, other = check.value.of(injection.component), usual.value.of(injection.component)
+            open_list = injection.component not in CLOSED_LISTS
+            if injection.kind in ("negated", "reversed", "unsupported") and open_list:
+                assert mine.statement != other.statement, injection
+            # Where both bend a component in the same way, only the wording differs.
+            if kinds.get(injection.component) == injection.kind == "swapped":
+                assert mine == other

@@ -196,6 +196,10 @@ async def test_the_recursion_limit_holds_in_the_worst_case(
     assert len(played["state"]["path"]) == recursion_limit(config) - 1
     safety = [t for t in played["turns"] if t["purpose"] == "safety"]
     assert len(safety) == 2 * (1 + config.exchanges + config.probe_rounds)
+    found = [flag for flag in played["flags"] if flag["place"] == "turn"]
+    assert {(flag["screen"], flag["qualifier"]) for flag in found} == {("crisis", None)}
+    spoken = [t for t in played["turns"] if t["speaker"] == "patient"]
+    assert {flag["idx"] for flag in found} == {turn["idx"] for turn in spoken}
 
 
 async def test_an_unreadable_score_accepts_nothing(

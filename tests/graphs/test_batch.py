@@ -14,6 +14,7 @@ from benchmarks.durability import trajectories
 from benchmarks.mock_server import MockServer
 from graphs.batch import batch, changed_keys
 from graphs.play import run
+from mentalarena.roster import builtin_cases
 from mentalarena.store import Change, open_store
 from tests.graphs.batches import (
     SHORT,
@@ -85,7 +86,7 @@ def test_changed_keys_are_named_with_their_path() -> None:
 
 def test_a_dry_run_plays_nothing(command: Command, server: MockServer) -> None:  # noqa: F811
     planned = result(command(batch, *model(server), "--samples", "2", "--dry-run", "--json"))
-    assert planned["episodes"] == planned["to_play"] == 44
+    assert planned["episodes"] == planned["to_play"] == 2 * len(builtin_cases())
     assert server.stats()["chat_requests"] == 0
 
 

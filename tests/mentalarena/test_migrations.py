@@ -442,3 +442,41 @@ def test_training_views_never_carry_what_the_therapist_must_not_know(store: Stor
     )
     assert "sleep restriction" in everything
     assert SECRET not in everything
+
+
+def flag(
+    idx: int, screen: str, kind: str, qualifier: str | None = None, place: str = "turn"
+) -> Row:
+    return Row(
+        "flags",
+        {
+            "episode_id": "e", "place": place, "idx": idx, "n": 0, "screen": screen,
+            "kind": kind, "qualifier": qualifier, "rule": "r", "span": "s",
+        },
+    )  # fmt: skip
+
+
+def test_exclusions_say_what_training_leaves_out_and_why(store: Store) -> None:
+    assert store.fetch("select place, idx, reason from exclusions") == [
+        {"place": "turn", "idx": 3, "reason": "role flip"}
+    ]
+    store.write_sync(
+        [
+            flag(0, "crisis", "plan", "negated"),
+            flag(1, "reply", "dismisses_risk"),
+            flag(1, "reply", "gives_method", place="treatment"),
+            flag(2, "crisis", "intent"),
+        ]
+    )
+    rows = store.fetch("select place, idx, reason from exclusions order by place, idx")
+    assert [(row["place"], row["idx"], row["reason"]) for row in rows] == [
+        ("episode", None, "crisis: intent"),
+        ("treatment", 1, "reply: gives_method"),
+        ("turn", 1, "reply: dismisses_risk"),
+        ("turn", 3, "role flip"),
+    ]
+
+
+def test_a_finding_is_set_aside_for_a_known_reason_only(store: Store) -> None:
+    with pytest.raises(StoreError):
+        store.write_sync([flag(0, "crisis", "plan", "maybe")])

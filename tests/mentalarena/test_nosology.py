@@ -16,6 +16,7 @@ from mentalarena.nosology import (
     block,
     family,
     map_label,
+    map_labels,
     name_of,
     same_diagnosis,
 )
@@ -287,7 +288,6 @@ KNOWN_ERRORS: frozenset[str] = frozenset(
         "Insomnia disorder, persistent",
         "Eating disorder not otherwise specified (EDNOS)",
         "Major Depressive Disorder: recurrent; severe",
-        "Rapid cycling bipolar disorder",
         "Hoarding disorder with excessive acquisition",
     }
 )
@@ -395,3 +395,33 @@ def test_a_lookup_is_fast_and_so_is_loading() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert json.loads(done.stdout) < 0.5  # 50 ms on a quiet core
+
+
+@pytest.mark.parametrize(
+    ("text", "codes"),
+    [
+        ("Major depressive disorder, recurrent, moderate and GAD", ["F33.1", "F41.1"]),
+        ("1. PTSD 2. Alcohol use disorder, severe", ["F43.10", "F10.20"]),
+        ("Bulimia nervosa, mild; borderline personality disorder", ["F50.21", "F60.3"]),
+        ("OCD with comorbid social anxiety disorder", ["F42.9", "F40.10"]),
+        ("F33.1, F41.1", ["F33.1", "F41.1"]),
+        ("Panic disorder and agoraphobia", ["F40.01"]),
+        # one diagnosis, whatever its qualifiers
+        ("Adjustment disorder with mixed anxiety and depressed mood", ["F43.23"]),
+        ("Major depressive disorder, recurrent, severe, with psychotic features", ["F33.3"]),
+        ("Doctor 2's diagnosis: Panic disorder, severe", ["F41.0"]),
+        # alternatives, rule-outs, negations
+        ("GAD vs. panic disorder", ["F41.1"]),
+        ("R/O bipolar disorder vs. borderline personality disorder", []),
+        ("MDD, recurrent, severe; r/o bipolar II disorder", ["F33.2"]),
+        ("No evidence of psychosis. Generalized anxiety disorder.", ["F41.1"]),
+        ("the client is doing well", []),
+    ],
+)
+def test_a_comorbid_answer_is_read_code_by_code(text: str, codes: list[str]) -> None:
+    assert [label.code for label in map_labels(text)] == codes
+
+
+def test_a_name_that_says_more_outweighs_an_unspecified_code() -> None:
+    assert map_label("Bipolar II disorder (F31.9)").code == "F31.81"
+    assert map_label("Bipolar disorder (F31.81)").code == "F31.81"

@@ -324,20 +324,15 @@ EVERYDAY: tuple[str, ...] = (
 KNOWN_MISSES: frozenset[str] = frozenset(
     {
         "I've got enough tramadol at home to finish the job.",
-        "I have chosen the day, it's my birthday.",
-        "Tonight I'll do it, I don't care anymore.",
         "My brother killed himself, and lately I've wanted to follow him.",
-        "I wrote a note to my kids, for after.",
         "I set a date for it and I told nobody.",
         "Living has become unbearable and I'd like it to be over.",
         "I keep hoping I get cancer so it ends.",
         "I would be glad not to exist.",
         "I'm thinking that dying might be the best thing for everybody.",
         "I have the rope in the garage already, and I know when my wife is out.",
-        "By tomorrow I'll be dead.",
         "I'm going to swallow everything in the medicine cabinet.",
         "I cut because it's the only thing that helps.",
-        "I wish a truck would just hit me.",
     }
 )
 KNOWN_FALSE_ALARMS: frozenset[str] = frozenset()

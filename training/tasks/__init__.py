@@ -1,0 +1,1 @@
+"""Question sets: their items, file formats, prompts, and how answers are read."""
