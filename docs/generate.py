@@ -283,7 +283,7 @@ def people() -> str:
     for name, found in counts(patients).items():
         if name == "source":
             continue
-        listed = ", ".join(f"{label} {count}" for label, count in found.items())
+        listed = ", ".join(f"{label} ({count})" for label, count in found.items())
         rows.append((name, listed, f"{evenness(found):.2f}"))
     cases = sum(len(one.situations) for one in patients)
     groups = principle_groups()

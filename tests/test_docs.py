@@ -265,7 +265,9 @@ def test_documented_environment_variables_exist() -> None:
         for name in COMMANDS:
             command = cli.get_command(context, name)
             assert command is not None
-            flags |= {option.envvar for option in command.params if option.envvar}
+            below = command.commands.values() if isinstance(command, click.Group) else ()
+            for one in (command, *below):
+                flags |= {option.envvar for option in one.params if option.envvar}
     for page in PAGES:
         text = page.read_text("utf-8")
         named = set(re.findall(r"\b(?:MENTALARENA|OPENAI)_[A-Z][A-Z_]*[A-Z]\b", text))
