@@ -39,7 +39,7 @@ async def play(case_id: str, seed: int) -> str:
 def main() -> None:
     """Play, read the trajectory back from the store, print verdicts and decisions."""
     with closing(open_session(CONFIG)) as session:
-        trajectory = read_trajectory(session.store, asyncio.run(play("yusuf-1", seed=3)))
+        trajectory = read_trajectory(session.store, asyncio.run(play("kemal-1", seed=3)))
     for decision in trajectory["decisions"]:
         sys.stdout.write(f"round {decision['round']}: {decision['decision']}\n")
         for verdict in trajectory["deviations"]:
