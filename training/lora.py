@@ -64,6 +64,7 @@ def train(job: Job) -> dict[str, Any]:
     record = _claim(job.out, identity)
     if record.get("status") == "done":
         return record
+    _quiet()
     path = model_path(job.recipe)
     tokenizer = load_tokenizer(path)
     model = load_model(path, job.recipe)
@@ -106,7 +107,7 @@ def make_trainer(job: Job, model: Any, tokenizer: Any, learned: Encoded, held: E
     """The trainer of a job, with rows that carry their own masks."""
     import datasets
     from peft import LoraConfig
-    from transformers import EarlyStoppingCallback
+    from transformers import EarlyStoppingCallback, PrinterCallback
     from trl import SFTConfig, SFTTrainer
 
     recipe = job.recipe
@@ -155,7 +156,7 @@ def make_trainer(job: Job, model: Any, tokenizer: Any, learned: Encoded, held: E
         **settings,
     )
     stopping = [EarlyStoppingCallback(recipe.patience)] if watched and recipe.patience else []
-    return SFTTrainer(
+    trainer = SFTTrainer(
         model=model,
         args=arguments,
         processing_class=tokenizer,
@@ -170,6 +171,18 @@ def make_trainer(job: Job, model: Any, tokenizer: Any, learned: Encoded, held: E
         ),
         callbacks=stopping,
     )
+    # It would print every figure of every step; the record keeps those that matter.
+    trainer.remove_callback(PrinterCallback)
+    return trainer
+
+
+def _quiet() -> None:
+    """Bars for every file that is read or written would hide what is said."""
+    import datasets
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    datasets.disable_progress_bars()
 
 
 def _has_gpu() -> bool:
