@@ -22,7 +22,7 @@ from typing import Any
 import click
 from rich.console import Console
 
-from mentalarena.calibration import Thresholds
+from mentalarena.thresholds import Thresholds
 from mentalarena.case import Component
 from mentalarena.cli import COMMANDS, cli
 from mentalarena.config import RECIPES, Recipe

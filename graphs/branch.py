@@ -39,7 +39,7 @@ from graphs.replay import (
 from graphs.session import Parts, Session, using
 from graphs.state import Episode
 from mentalarena.builtin_vectors import builtin_vectors
-from mentalarena.calibration import Thresholds, read_thresholds
+from mentalarena.thresholds import Thresholds, read_thresholds
 from mentalarena.config import ArenaConfig, read_recipe
 from mentalarena.errors import ConfigurationError, ProviderError, ReplayError, StoreError
 from mentalarena.journal import Call, Journal, Messages, digest

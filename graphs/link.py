@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple
 
 from graphs.state import Claim
 from mentalarena.budget import Meter
-from mentalarena.calibration import Thresholds
+from mentalarena.thresholds import Thresholds
 from mentalarena.case import Case
 from mentalarena.config import ArenaConfig
 from mentalarena.errors import MentalArenaError

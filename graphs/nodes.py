@@ -14,6 +14,8 @@ from langgraph.types import Overwrite
 
 from agents.seats import (
     Answered,
+    ComparingSeat,
+    ComparisonView,
     Formulation,
     ManagerView,
     PatientView,
@@ -24,7 +26,7 @@ from agents.seats import (
     Utterance,
 )
 from graphs import views
-from graphs.routes import exchanges_left, probes_done, will_probe
+from graphs.routes import exchanges_left, will_probe
 from graphs.session import Session
 from graphs.state import (
     ArenaState,
@@ -40,10 +42,11 @@ from graphs.state import (
 )
 from mentalarena import safety
 from mentalarena.case import COMPONENTS, Case, Component, Principle
-from mentalarena.decoder import Deviation
+from mentalarena.decoder import Deviation, Rating, found_quotes, given_quotes
 from mentalarena.encoder import EncodedSymptoms, candidates, encode
+from mentalarena.errors import ConfigurationError
 from mentalarena.guidance import MODES, Mode, guidance_text, leak
-from mentalarena.roster import principle_groups
+from mentalarena.roster import principle_groups, principles
 
 REDUCED = (
     "path", "turns", "formulations", "injections", "deviations", "decisions", "plans", "scores",
@@ -105,6 +108,15 @@ def at_random(ids: Sequence[str], seed: int) -> str:
 
 async def encode_case(state: EncodeInput, session: Session, at: Place) -> ArenaState:
     """``encode``: match coping strategies with behavior principles; the manager chooses one."""
+    if session.config.ablate == "encoder":
+        case = await asyncio.to_thread(session.find_case, state["case_id"])
+        drawn = at.random("ablate_encoder").choice(sorted(principles()))
+        return {
+            "case": case.model_dump(mode="json"),
+            "principle": principles()[drawn].model_dump(mode="json"),
+            "principle_scores": {},
+            "failures": [],
+        }
     case, found = await session.encoding(lambda: _matched(state["case_id"], session))
     view = ManagerView(
         tuple(clause.text for clause in case.cognitive_model.coping_strategies), found
@@ -209,6 +221,10 @@ async def decode(state: DecodeInput, session: Session, at: Place) -> ArenaState:
             spoken,
         )
     )
+    failures: list[FailureRecord] = []
+    if session.config.scorer == "judge":
+        ratings, failures = await _rated(deviations, encoded, formulation, spoken, session, at)
+        deviations, decision = session.decoder.judged(deviations, ratings)
     earlier = state.get("decisions", [])
     record: DecisionRecord = {
         "round": latest["round"],
@@ -222,14 +238,47 @@ async def decode(state: DecodeInput, session: Session, at: Place) -> ArenaState:
         "leak": None,
         "call_id": None,
     }
-    failures: list[FailureRecord] = []
-    if will_probe(decision.outcome, probes_done(earlier), session.config):
-        failures = await _guide(record, deviations, earlier, encoded, session, at)
+    # Every round but the first came of a probe.
+    if will_probe(decision.outcome, latest["round"], session.config):
+        failures += await _guide(record, deviations, earlier, encoded, session, at)
     return {
         "deviations": [_deviation(latest["round"], deviation) for deviation in deviations],
         "decisions": [record],
         "failures": failures,
     }
+
+
+async def _rated(
+    deviations: Sequence[Deviation],
+    encoded: EncodedSymptoms,
+    formulation: Formulation,
+    spoken: Sequence[str],
+    session: Session,
+    at: Place,
+) -> tuple[dict[Component, Rating], list[FailureRecord]]:
+    """Let the judge compare what is stated on evidence with the record, a call a component."""
+    judge = session.judge
+    if not isinstance(judge, ComparingSeat):
+        raise ConfigurationError("scorer judge: who sits on the judge's seat cannot compare")
+    ratings: dict[Component, Rating] = {}
+    failures: list[FailureRecord] = []
+    for deviation in deviations:
+        if deviation.verdict in ("missed", "unsupported"):
+            continue
+        component = deviation.component
+        stated = formulation.of(component)
+        found = tuple(found_quotes(given_quotes(stated.quotes), spoken))
+        view = ComparisonView(component, encoded.components[component], stated.statement, found)
+        answer = await judge.compare(view, at)
+        failures += views.failure_records("decode", answer.failures)
+        if answer.value is None:
+            ratings[component] = Rating(None, "")
+            continue
+        value = answer.value
+        where = f"clause {value.clause}: " if value.clause else ""
+        quote = f'"{value.quote}" ' if value.quote else ""
+        ratings[component] = Rating(value.rating / 10, f"{where}{quote}{value.reason}".strip())
+    return ratings, failures
 
 
 def _deviation(round_: int, deviation: Deviation) -> DeviationRecord:

@@ -19,7 +19,7 @@ from graphs.episode import play_episode
 from graphs.session import Parts, Session, using
 from graphs.state import Claim, Episode
 from mentalarena.builtin_vectors import builtin_vectors
-from mentalarena.calibration import Thresholds, read_thresholds
+from mentalarena.thresholds import Thresholds, read_thresholds
 from mentalarena.case import Case
 from mentalarena.config import ArenaConfig
 from mentalarena.errors import ConfigurationError, ReplayError

@@ -46,11 +46,6 @@ def exchanges_left(turns: Sequence[Turn], config: ArenaConfig) -> int:
     return max(config.exchanges - exchanges_done(turns), 0)
 
 
-def probes_done(decisions: Sequence[DecisionRecord]) -> int:
-    """Reroutes so far."""
-    return sum(decision["component"] is not None for decision in decisions)
-
-
 def after_patient(state: ArenaState, config: ArenaConfig) -> Route:
     """A crisis first; then the exchange budget; a probe's answer goes to a new formulation."""
     turns = state["turns"]
@@ -67,19 +62,36 @@ def after_patient(state: ArenaState, config: ArenaConfig) -> Route:
 
 def will_probe(outcome: str, probes: int, config: ArenaConfig) -> bool:
     """Whether a decision leads to a reroute."""
+    if config.ablate == "decoder":
+        return False
     return outcome != "aligned" and probes < config.probe_rounds
 
 
 def after_decode(state: ArenaState, config: ArenaConfig) -> Route:
-    """Reroute to the therapist while the formulation deviates and probes are left."""
+    """Reroute to the therapist while the formulation deviates and probes are left.
+
+    With ``probes = "all"`` an aligned formulation ends nothing: what is left of the budget is used
+    for questions without guidance.
+    """
     last = state["decisions"][-1]
     if last["component"] is not None:
-        probe = probes_done(state["decisions"])
+        probe = last["round"] + 1
         return Route(
             "therapist",
             f"{last['decision']}: {last['mode']} {Component(last['component']).label} "
             f"(probe {probe} of {config.probe_rounds})",
         )
+    asked = last["round"]
+    if config.probes == "all" and asked < config.probe_rounds:
+        # Every round but the first came of a probe, so its number says how many were asked.
+        why = "the decoder is off" if last["decision"] != "aligned" else "aligned"
+        return Route(
+            "therapist",
+            f"{why}, and all probes are used: a question without guidance "
+            f"(probe {asked + 1} of {config.probe_rounds})",
+        )
+    if config.ablate == "decoder":
+        return Route("diagnose", f"{last['decision']}, but the decoder is off")
     if last["decision"] == "aligned":
         return Route("diagnose", "aligned: " + last["reason"])
     return Route("diagnose", f"{last['decision']}, but all {config.probe_rounds} probes are used")

@@ -23,7 +23,8 @@ from graphs.records import error_row
 from graphs.state import Episode
 from mentalarena.budget import Meter
 from mentalarena.builtin_vectors import builtin_vectors
-from mentalarena.calibration import Thresholds, peers, ranked_against, read_thresholds
+from mentalarena.comparison import builtin_peers
+from mentalarena.thresholds import Thresholds, read_thresholds
 from mentalarena.case import Case
 from mentalarena.config import ArenaConfig
 from mentalarena.decoder import SymptomDecoder
@@ -70,9 +71,8 @@ class Session:
 
     @cached_property
     def decoder(self) -> SymptomDecoder:
-        """The Symptom Decoder, ranking against the built-in patients."""
-        others = ranked_against(peers(builtin_cases()))
-        return SymptomDecoder(self.embedder, self.thresholds, others)
+        """The Symptom Decoder, with the built-in patients to tell a record apart from."""
+        return SymptomDecoder(self.embedder, self.thresholds, builtin_peers(builtin_cases()))
 
     @property
     def patient(self) -> PatientSeat:

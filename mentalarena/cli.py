@@ -28,6 +28,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "show": ("mentalarena.show:show", "Show one stored episode, or what its seats were shown."),
     "replay": ("graphs.reproduce:replay", "Make stored episodes again, without a model; compare."),
     "branch": ("graphs.branch:branch", "Play an episode again from some step on."),
+    "calibrate": ("mentalarena.calibrate:calibrate", "Derive and test the decoder's thresholds."),
     "doctor": ("mentalarena.doctor:doctor", "Check the environment."),
 }
 

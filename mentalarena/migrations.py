@@ -415,6 +415,23 @@ def m002_views(db: Database) -> None:
         db.executescript(part)
 
 
+@migrations()
+def m003_decoder_scores(db: Database) -> None:
+    """What a verdict rests on: score, clause and figures; a judge's opinion beside them.
+
+    ``rank_limit`` stays for what was stored with it; the rank is one of the figures now.
+    """
+    for column in (
+        "score real -- what was held against the limits, 0 to 1",
+        "clause integer -- of the record, from 0, that the verdict is about",
+        "features text check (features is null or json_valid(features)) "
+        "-- JSON; what the score was made of",
+        "judge_score real -- rating by a model on the judge's seat, 0 to 1",
+        "judge_reason text not null default '' -- its words; no seat reads them",
+    ):
+        db.execute(f"alter table deviations add column {column}\n")
+
+
 def names() -> list[str]:
     """Names of every migration of this version, in order."""
     with Database(memory=True) as empty:

@@ -18,7 +18,7 @@ from mentalarena.errors import StoreError
 from mentalarena.store_api import Params
 from mentalarena.store_file import explain, open_reader, primary_code
 
-SCHEMA: Final = ("m001_tables", "m002_views")
+SCHEMA: Final = ("m001_tables", "m002_views", "m003_decoder_scores")
 """The migrations of this version. Importing them takes longer than all of a reader's work, so their
 names stand here too; a test compares the two."""
 VECTORS: Final = (
