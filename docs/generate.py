@@ -22,13 +22,13 @@ from typing import Any
 import click
 from rich.console import Console
 
-from mentalarena.thresholds import Thresholds
 from mentalarena.case import Component
 from mentalarena.cli import COMMANDS, cli
 from mentalarena.config import RECIPES, Recipe
 from mentalarena.decoder import INTENT_BIAS
 from mentalarena.schema import schema_markdown
 from mentalarena.show import render
+from mentalarena.thresholds import Thresholds
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = ("README.md", "docs/how-it-works.md", "docs/seats.md")

@@ -39,7 +39,6 @@ from graphs.replay import (
 from graphs.session import Parts, Session, using
 from graphs.state import Episode
 from mentalarena.builtin_vectors import builtin_vectors
-from mentalarena.thresholds import Thresholds, read_thresholds
 from mentalarena.config import ArenaConfig, read_recipe
 from mentalarena.errors import ConfigurationError, ProviderError, ReplayError, StoreError
 from mentalarena.journal import Call, Journal, Messages, digest
@@ -47,6 +46,7 @@ from mentalarena.similarity import SentenceEncoder
 from mentalarena.store import Store, open_store
 from mentalarena.store_reader import StoreReader, open_readonly
 from mentalarena.text import clean
+from mentalarena.thresholds import Thresholds, read_thresholds
 from mentalarena.trajectory import find_episode
 
 SEATS: tuple[Seat, ...] = ("patient", "therapist", "manager", "judge")

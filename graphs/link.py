@@ -13,10 +13,10 @@ from typing import Any, Literal, NamedTuple
 
 from graphs.state import Claim
 from mentalarena.budget import Meter
-from mentalarena.thresholds import Thresholds
 from mentalarena.case import Case
 from mentalarena.config import ArenaConfig
 from mentalarena.errors import MentalArenaError
+from mentalarena.thresholds import Thresholds
 
 _LENGTH = struct.Struct("!Q")
 

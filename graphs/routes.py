@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 from agents.seats import PlanKind
-from graphs.state import ArenaState, DecisionRecord, PlanRecord, Turn
+from graphs.state import ArenaState, PlanRecord, Turn
 from mentalarena.case import Component
 from mentalarena.config import ArenaConfig
 

@@ -23,9 +23,8 @@ from graphs.records import error_row
 from graphs.state import Episode
 from mentalarena.budget import Meter
 from mentalarena.builtin_vectors import builtin_vectors
-from mentalarena.comparison import builtin_peers
-from mentalarena.thresholds import Thresholds, read_thresholds
 from mentalarena.case import Case
+from mentalarena.comparison import builtin_peers
 from mentalarena.config import ArenaConfig
 from mentalarena.decoder import SymptomDecoder
 from mentalarena.errors import BudgetError, CaseError, MentalArenaError, ReplayError, StoreError
@@ -34,6 +33,7 @@ from mentalarena.roster import builtin_cases, find_case, read_case_file
 from mentalarena.similarity import SentenceEncoder
 from mentalarena.store import Change, Row, Store, Write, open_store, utc_now
 from mentalarena.store_api import EpisodeStore
+from mentalarena.thresholds import Thresholds, read_thresholds
 
 T = TypeVar("T")
 

@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 
 from mentalarena.case import CLOSED_LISTS, Component
-from mentalarena.clauses import statement_parts
 from mentalarena.comparison import FEATURES, OPEN, RECORDED, Comparison, builtin_peers
 from mentalarena.contrast import contrast
 from mentalarena.encoder_process import ENCODER_NAME
@@ -70,7 +69,7 @@ def compared(part: Part, embedder: Embedder) -> dict[Component, list[Scored]]:
             without = "" if item.teller == item.owner else item.teller
             figures = comparison.compare(component, held[item.owner], item.statement, without)
             wordings = by_owner[item.owner].wordings[component]
-            turned = contrast(statement_parts(item.statement), wordings) is not None
+            turned = contrast(item.statement, wordings) is not None
             values = np.array([figures.features[name] for name in FEATURES])
             rows.append(Scored(item, values, turned))
         found[component] = rows
@@ -96,9 +95,7 @@ def _fit(rows: Sequence[Scored]) -> Weights:
 
 def scores(rows: Sequence[Scored], weights: Weights) -> Floats:
     """The score of each statement, 0 to 1."""
-    return np.array(
-        [weights.score(dict(zip(FEATURES, row.features, strict=True))) for row in rows]
-    )
+    return np.array([weights.score(dict(zip(FEATURES, row.features, strict=True))) for row in rows])
 
 
 def _folds(rows: Sequence[Scored]) -> dict[str, int]:
@@ -229,7 +226,7 @@ def called_distorted(
     rows: Sequence[Scored], found: Floats, limits: ComponentThreshold
 ) -> np.ndarray[Any, Any]:
     """Which statements the decoder calls distorted: by score, or because they contradict."""
-    return (found < limits.band_low) | np.array([row.contradicts for row in rows])
+    return np.logical_or(found < limits.band_low, [row.contradicts for row in rows])
 
 
 def report(

@@ -6,7 +6,6 @@ two kinds overlap. Needs matplotlib (``pip install "mentalarena[plots]"``), whic
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -31,8 +30,8 @@ Plotted = Mapping[str, Sequence[tuple[str, float]]]
 """Per part of the data: kind and score of each statement."""
 
 
-def pyplot() -> ModuleType:
-    """matplotlib's plotting module, drawing into files only.
+def pyplot() -> Any:
+    """Matplotlib's plotting module, drawing into files only.
 
     Raises:
         ConfigurationError: it is not installed.
@@ -61,7 +60,7 @@ def draw(plotted: Plotted, folder: Path) -> list[Path]:
         folder.mkdir(parents=True, exist_ok=True)
         return [_reliability(plt, plotted, folder), _histograms(plt, plotted, folder)]
     except OSError as error:
-        raise ConfigurationError(f"--plots {folder}: cannot be written ({error.strerror})") from error
+        raise ConfigurationError(f"--plots {folder} cannot be written: {error.strerror}") from error
 
 
 def reliability(rows: Sequence[tuple[str, float]]) -> list[tuple[float, float, int]]:
@@ -89,7 +88,7 @@ def reliability(rows: Sequence[tuple[str, float]]) -> list[tuple[float, float, i
     return found
 
 
-def _reliability(plt: ModuleType, plotted: Plotted, folder: Path) -> Path:
+def _reliability(plt: Any, plotted: Plotted, folder: Path) -> Path:
     figure, axes = plt.subplots(figsize=(5.2, 4.8), dpi=110)
     axes.plot([0, 1], [0, 1], color="#bbbbbb", linewidth=1, label="as it should be")
     for part, marker, color in (("tuning", "o", "#8c8c8c"), ("test", "s", "#1b6ca8")):
@@ -103,7 +102,7 @@ def _reliability(plt: ModuleType, plotted: Plotted, folder: Path) -> Path:
     return _save(plt, figure, folder / "reliability.png")
 
 
-def _histograms(plt: ModuleType, plotted: Plotted, folder: Path) -> Path:
+def _histograms(plt: Any, plotted: Plotted, folder: Path) -> Path:
     kinds = list(_NAMES)
     figure, grid = plt.subplots(len(kinds), 1, figsize=(6.4, 7.2), dpi=110, sharex=True)
     edges = np.linspace(0, 1, 41)
@@ -117,7 +116,7 @@ def _histograms(plt: ModuleType, plotted: Plotted, folder: Path) -> Path:
     return _save(plt, figure, folder / "scores.png")
 
 
-def _save(plt: ModuleType, figure: Any, path: Path) -> Path:
+def _save(plt: Any, figure: Any, path: Path) -> Path:
     figure.tight_layout()
     # No version or date in the file: the same scores give the same picture.
     figure.savefig(path, metadata={"Software": None})

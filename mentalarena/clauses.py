@@ -17,7 +17,16 @@ _CLAUSE = re.compile(r",\s+(?:(?:and|but|so|while|yet|or)\s+)?")
 
 @lru_cache(maxsize=4096)
 def statement_parts(statement: str) -> tuple[str, ...]:
-    """The sentences of a statement, and their clauses where a comma ends one; never empty.
+    """The parts of a statement, those beyond :data:`MOST_PARTS` in the last one; never empty."""
+    found = list(units(statement))
+    if len(found) > MOST_PARTS:
+        found[MOST_PARTS - 1 :] = [", ".join(found[MOST_PARTS - 1 :])]
+    return tuple(found) or (statement.strip(),)
+
+
+@lru_cache(maxsize=16384)
+def units(statement: str) -> tuple[str, ...]:
+    """The sentences of a text, and their clauses where a comma ends one.
 
     A fragment of fewer than three words stays with what is before it.
     """
@@ -32,7 +41,4 @@ def statement_parts(statement: str) -> tuple[str, ...]:
                 pieces.append(piece)
         parts += pieces
     found = [part.strip(" ,.;:!?") for part in parts]
-    found = [part for part in found if part]
-    if len(found) > MOST_PARTS:
-        found[MOST_PARTS - 1 :] = [", ".join(found[MOST_PARTS - 1 :])]
-    return tuple(found) or (statement.strip(),)
+    return tuple(part for part in found if part)

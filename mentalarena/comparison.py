@@ -51,10 +51,10 @@ class Compared(NamedTuple):
     rank: float
     """Share of peers who support the statement at least as well, 0 to 1."""
     features: dict[str, float]
-    """By the names in :data:`FEATURES`: ``support_z``, how many standard deviations the support lies
-    above the mean of what the peers give the same statement; ``margin``, how far the likeness of
-    the statement as a whole exceeds that with the nearest other component of the same patient (0
-    where there is none)."""
+    """By the names in :data:`FEATURES`: ``support_z``, how many standard deviations the support
+    lies above the mean of what the peers give the same statement; ``margin``, how far the likeness
+    of the statement as a whole exceeds that with the nearest other component of the same patient
+    (0 where there is none)."""
     clauses: tuple[int, ...]
     """Per part of the statement, the clause that is nearest to it."""
     likeness: tuple[float, ...]

@@ -12,28 +12,37 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
+from mentalarena.clauses import units
+
+_FEWEST = 3
+"""Content words that must be shared."""
 SHARED = 0.65
 """Share of content words in common (of both texts together) from which a wording is repeated."""
 
-_SELF = frozenset(
+_SELF_WORDS = (
     "i me my mine myself i'm i've i'd i'll he him his himself she her hers herself they them "
-    "their theirs themselves themself they're they've they'd they'll patient patient's".split()
+    "their theirs themselves themself they're they've they'd they'll patient patient's"
 )
-_OTHERS = frozenset(
+_SELF = frozenset(_SELF_WORDS.split())
+_SUBJECT_WORDS = "i i'm i've i'd i'll he he's she she's they they're they've they'd they'll patient"
+_SUBJECT = frozenset(_SUBJECT_WORDS.split())
+_OTHERS_WORDS = (
     "people everybody everyone somebody someone relatives family friends colleagues others "
-    "parents neighbors neighbours strangers".split()
+    "parents neighbors neighbours strangers"
 )
+_OTHERS = frozenset(_OTHERS_WORDS.split())
 _NEGATION = re.compile(
     r"\b(?:not|no|never|neither|nor|nobody|nothing|none|without|cannot|hardly|\w+n't|"
     r"no one|very opposite of)\b"
 )
-_EMPTY = frozenset(
-    "a about all am an and any are as at be because been but by can could did do does for from get "
-    "go got had has have if in into is it its just more most of off on one only or our out over so "
-    "some such than that the then there these this those to too up very was we were what when "
-    "where which while who whom will with would you your feel feels think thinks believe believes "
-    "know knows".split()
+_EMPTY_WORDS = (
+    "a about all am an and any are as at be because been but by can could did do does for "
+    "from get go got had has have if in into is it its just more most of off on one only or "
+    "our out over so some such than that the then there these this those to too up very was "
+    "we were what when where which while who whom will with would you your feel feels think "
+    "thinks believe believes know knows"
 )
+_EMPTY = frozenset(_EMPTY_WORDS.split())
 _OPPOSITES = (
     ("always", "never"), ("everybody", "nobody"), ("everyone", "no one"), ("all", "none"),
     ("everything", "nothing"), ("more", "less"), ("avoid", "seek"), ("hide", "show"),
@@ -59,6 +68,7 @@ class _Read(NamedTuple):
     plain: frozenset[str]
     negations: int
     own: bool
+    """Whether the patient is a subject."""
     others: frozenset[str]
 
 
@@ -80,30 +90,29 @@ def _read(text: str) -> _Read:
         content,
         plain,
         len(_NEGATION.findall(lower)),
-        bool(plain & _SELF),
+        bool(plain & _SUBJECT),
         plain & _OTHERS,
     )
 
 
-def contrast(
-    parts: Sequence[str], clauses: Sequence[Sequence[str]]
-) -> Contrast | None:
-    """The first part that repeats a clause and turns it round; None when there is none.
+def contrast(statement: str, clauses: Sequence[Sequence[str]]) -> Contrast | None:
+    """The first part of a statement that repeats a clause and turns it round; None without one.
 
     Args:
-        parts: of the statement.
+        statement: what is said.
         clauses: per clause its wordings.
     """
-    for part in parts:
+    for part in units(statement):
         said = _read(part)
         best, where = 0.0, (0, "")
         for index, wordings in enumerate(clauses):
             for wording in wordings:
-                held = _read(wording)
-                both = len(said.content & held.content)
-                share = both / max(len(said.content | held.content), 1) if both > 1 else 0.0
-                if share > best:
-                    best, where = share, (index, wording)
+                for unit in units(wording):
+                    held = _read(unit)
+                    both = len(said.content & held.content)
+                    share = both / len(said.content | held.content) if both >= _FEWEST else 0.0
+                    if share > best:
+                        best, where = share, (index, unit)
         if best < SHARED:
             continue
         kind = _turned(said, _read(where[1]))

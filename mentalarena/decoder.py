@@ -261,7 +261,7 @@ class SymptomDecoder:
             f'{why}: "{_short(parts[at])}" is nearest to clause {clause + 1} '
             f"({figures.likeness[at]:.2f})"
         )
-        turned = contrast(parts, encoded.wordings[component])
+        turned = contrast(stated.statement, encoded.wordings[component])
         if turned is not None:
             verdict, clause = "distorted", turned.clause
             reason = f'{turned.kind}: "{_short(turned.part)}" turns clause {clause + 1} round'

@@ -79,8 +79,8 @@ def _encoder() -> Check:
 
 
 def _thresholds() -> Check:
-    from mentalarena.thresholds import read_thresholds
     from mentalarena.similarity import SentenceEncoder
+    from mentalarena.thresholds import read_thresholds
 
     thresholds = read_thresholds("", SentenceEncoder())
     return Check("thresholds", "ok", f"made from {thresholds.made_from}")

@@ -122,7 +122,7 @@ def records() -> tuple[Record, ...]:
     """Every owner of statements: patients in their first situation, then principles."""
     pairs = frozen_pairs()
     first: dict[str, Case] = {}
-    for case_id, case in sorted(builtin_cases().items()):
+    for _, case in sorted(builtin_cases().items()):
         first.setdefault(case.patient_id, case)
     found = []
     for patient_id, case in first.items():

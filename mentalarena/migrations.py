@@ -401,6 +401,18 @@ create index evaluation_items_outcome on evaluation_items(evaluation_id, outcome
 """
 
 
+ADDED: Final = {
+    "deviations": {
+        "score": "what is held against the limits, 0 to 1",
+        "clause": "of the record, from 0, that the verdict is about",
+        "features": "JSON; what the score was made of",
+        "judge_score": "rating by a model on the judge's seat, 0 to 1",
+        "judge_reason": "its words; no seat reads them",
+    }
+}
+"""Notes of columns that were added later: SQLite takes no comment with them."""
+
+
 @migrations()
 def m001_tables(db: Database) -> None:
     """Every table of the first release, with full-text search on turns."""
@@ -422,14 +434,13 @@ def m003_decoder_scores(db: Database) -> None:
     ``rank_limit`` stays for what was stored with it; the rank is one of the figures now.
     """
     for column in (
-        "score real -- what was held against the limits, 0 to 1",
-        "clause integer -- of the record, from 0, that the verdict is about",
-        "features text check (features is null or json_valid(features)) "
-        "-- JSON; what the score was made of",
-        "judge_score real -- rating by a model on the judge's seat, 0 to 1",
-        "judge_reason text not null default '' -- its words; no seat reads them",
+        "score real",
+        "clause integer",
+        "features text check (features is null or json_valid(features))",
+        "judge_score real",
+        "judge_reason text not null default ''",
     ):
-        db.execute(f"alter table deviations add column {column}\n")
+        db.execute(f"alter table deviations add column {column}")
 
 
 def names() -> list[str]:
