@@ -53,7 +53,8 @@ OUTCOMES = {
 _RECIPE = "exchanges = 4\nprobe_rounds = 5\nmax_plans = 1\njudge_samples = 1\n"
 _EPISODES = """
 select e.id, e.case_id, e.sample, c.patient_id,
-  (select min(round) from decisions d where d.episode_id = e.id and d.decision = 'aligned') as first,
+  (select min(round) from decisions d
+     where d.episode_id = e.id and d.decision = 'aligned') as first,
   (select count(*) from decisions d where d.episode_id = e.id) as rounds,
   (select coalesce(max(leak), 0) from decisions d where d.episode_id = e.id) as leak,
   (select count(*) from turns t where t.episode_id = e.id and t.speaker = 'therapist'
@@ -124,9 +125,8 @@ def compare(arms: dict[str, dict[tuple[str, int], dict[str, Any]]]) -> dict[str,
             table[arm][outcome]["against_none"] = clustered(_mean(level - base), patients)
     shares = {}
     for outcome in OUTCOMES:
-        topic, oracle = (
-            values[arm][outcome] - values["none"][outcome] for arm in ("topic", "oracle")
-        )
+        base = values["none"][outcome]
+        topic, oracle = (values[arm][outcome] - base for arm in ("topic", "oracle"))
         shares[outcome] = clustered(_ratio(topic, oracle), patients)
     return {
         "episodes_per_arm": len(keys),

@@ -75,15 +75,15 @@ def after_decode(state: ArenaState, config: ArenaConfig) -> Route:
     """
     last = state["decisions"][-1]
     if last["component"] is not None:
-        probe = last["round"] + 1
+        probe = len(state["decisions"])
         return Route(
             "therapist",
             f"{last['decision']}: {last['mode']} {Component(last['component']).label} "
             f"(probe {probe} of {config.probe_rounds})",
         )
-    asked = last["round"]
+    # Every decision but the first came after a probe.
+    asked = len(state["decisions"]) - 1
     if config.probes == "all" and asked < config.probe_rounds:
-        # Every round but the first came of a probe, so its number says how many were asked.
         why = "the decoder is off" if last["decision"] != "aligned" else "aligned"
         return Route(
             "therapist",

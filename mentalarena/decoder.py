@@ -214,7 +214,8 @@ class SymptomDecoder:
         share = f"{len(found)} of {len(given)} quotes found"
         # One true quote among many invented ones is a cover, not evidence.
         if not found or 2 * len(found) < len(given):
-            why = f'{share}; not said: "{_short(given[0])}"' if given else "no quote given"
+            unsaid = [quote for quote in given if quote not in found]
+            why = f'{share}; not said: "{_short(unsaid[0])}"' if given else "no quote given"
             return replace(measured, verdict="unsupported", reason=why)
         reason = f'{measured.reason}; from "{_short(found[0])}"'
         if len(found) < len(given):

@@ -13,7 +13,7 @@ from mentalarena.labelled import labelled, records
 
 CLAUSES = [
     [
-        "If they refuse a request, people will turn away.",
+        "If they refuse a request, people turn away.",
         "If I refuse a request they all turn away.",
     ],
     ["They check the locks every night.", "I check every lock in the house at night, twice."],

@@ -105,8 +105,6 @@ def test_the_record_itself_is_aligned(
     assert {d.verdict for d in deviations} == {"aligned"}
     assert decision.outcome == "aligned"
     for deviation in deviations:
-        assert deviation.similarity is not None
-        assert deviation.similarity > 0.7
         assert deviation.score is not None
         assert deviation.score >= deviation.band_high
         assert deviation.severity == 0
@@ -162,9 +160,9 @@ def test_more_intent_biases_than_the_joint_rule_allows(
 @pytest.mark.parametrize(
     ("invented", "verdict", "reason"),
     [
-        (0, "aligned", '(1.00); from "I said all of this aloud"'),
+        (0, "aligned", '; from "I said all of this aloud"'),
         (1, "aligned", "1 of 2 quotes found"),
-        (2, "unsupported", '1 of 3 quotes found; not said: "I said all of this aloud"'),
+        (2, "unsupported", '1 of 3 quotes found; not said: "never said this sentence 0"'),
     ],
 )
 def test_half_of_the_quotes_must_be_found(

@@ -53,7 +53,9 @@ def test_a_missing_file_is_not_created(tmp_path: Path) -> None:
 
 def test_another_version_is_named_and_left_as_it_is(path: Path) -> None:
     with sqlite3.connect(path) as db:
-        db.execute("delete from _sqlite_migrations where name = 'm002_views'")
+        db.execute(
+            "delete from _sqlite_migrations where name in ('m002_views', 'm003_decoder_scores')"
+        )
     before = path.read_bytes()
     with pytest.raises(StoreError, match=r"older version \(schema m001_tables\): `mentalarena "):
         open_readonly(path)
