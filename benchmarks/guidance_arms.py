@@ -123,16 +123,20 @@ def compare(arms: dict[str, dict[tuple[str, int], dict[str, Any]]]) -> dict[str,
             level, base = values[arm][outcome], values["none"][outcome]
             table[arm][outcome] = clustered(_mean(level), patients)
             table[arm][outcome]["against_none"] = clustered(_mean(level - base), patients)
-    shares = {}
+    shares, informed = {}, {}
     for outcome in OUTCOMES:
         base = values["none"][outcome]
         topic, oracle = (values[arm][outcome] - base for arm in ("topic", "oracle"))
         shares[outcome] = clustered(_ratio(topic, oracle), patients)
+        # What the verdicts tell, apart from being told anything at all.
+        difference = values["topic"][outcome] - values["placebo"][outcome]
+        informed[outcome] = clustered(_mean(difference), patients)
     return {
         "episodes_per_arm": len(keys),
         "patients": len(set(patients)),
         "arms": table,
         "topic_share_of_oracle_gain": shares,
+        "topic_against_placebo": informed,
     }
 
 
@@ -166,11 +170,26 @@ def shown(result: dict[str, Any]) -> str:
             cells.append(cell)
         cells.append(f"{row['leak']:.2f}")
         lines.append("| " + " | ".join(cells) + " |")
-    lines += ["", "Share of the gain of `oracle` over `none` that `topic` reaches: " + "; ".join(
-        f"{OUTCOMES[o]} {f['value']:.2f} ({f['interval'][0]:.2f} to {f['interval'][1]:.2f})"
+    said = "; ".join(
+        f"{OUTCOMES[o]} {_signed(f)}" for o, f in result["topic_against_placebo"].items()
+    )
+    lines += ["", f"`topic` against `placebo`, paired: {said}.", ""]
+    said = "; ".join(
+        f"{OUTCOMES[o]} " + ("not defined, it gains nothing" if f["value"] is None else _plain(f))
         for o, f in result["topic_share_of_oracle_gain"].items()
-    ) + "."]  # fmt: skip
+    )
+    lines.append(f"Share of what `oracle` changes against `none` that `topic` reaches: {said}.")
     return "\n".join(lines)
+
+
+def _signed(figure: dict[str, Any]) -> str:
+    low, high = figure["interval"]
+    return f"{figure['value']:+.2f} ({low:+.2f} to {high:+.2f})"
+
+
+def _plain(figure: dict[str, Any]) -> str:
+    low, high = figure["interval"]
+    return f"{figure['value']:.2f} ({low:.2f} to {high:.2f})"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -5,6 +5,7 @@ patients. Numbers are drawn from a fixed seed: the same scores give the same rep
 """
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -30,8 +31,10 @@ def clustered(
     *,
     resamples: int = RESAMPLES,
     seed: int = 0,
-) -> dict[str, float | int | list[float]]:
+) -> dict[str, Any]:
     """A figure with its 95 % interval from a bootstrap over clusters (percentiles).
+
+    Both are None where the figure is not defined.
 
     Args:
         figure: from the indices of rows, some more than once.
@@ -49,9 +52,12 @@ def clustered(
         value = figure(np.concatenate([rows[index] for index in chosen]))
         if np.isfinite(value):
             drawn.append(value)
-    low, high = np.quantile(drawn, [0.025, 0.975]) if drawn else (np.nan, np.nan)
+    value = figure(np.arange(len(of)))
+    if not np.isfinite(value) or not drawn:
+        return {"value": None, "interval": None, "n": len(of), "clusters": len(names)}
+    low, high = np.quantile(drawn, [0.025, 0.975])
     return {
-        "value": round(figure(np.arange(len(of))), 4),
+        "value": round(value, 4),
         "interval": [round(float(low), 4), round(float(high), 4)],
         "n": len(of),
         "clusters": len(names),
