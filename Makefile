@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 STAMP := $(VENV)/.installed
 
-.PHONY: arena test test-slow test-ray lint setup docs data bench bench-durability validate clean
+.PHONY: arena test test-slow test-ray lint setup docs data calibrate bench bench-durability validate clean
 
 arena: $(STAMP)
 	$(BIN)/python -m graphs.arena
@@ -38,7 +38,13 @@ docs: $(STAMP)
 
 data: $(STAMP)
 	$(BIN)/python -m mentalarena.builtin_vectors
-	$(BIN)/python -m mentalarena.calibration
+
+# The decoder's thresholds, figures and plots, and the table of guidance arms: everything that
+# docs/decoder.md shows. About 15 minutes on two quiet cores, most of it the arms.
+calibrate: $(STAMP) data
+	$(BIN)/python -m mentalarena.calibrate --write --report docs/figures/decoder.json --plots docs/figures
+	$(BIN)/python -m benchmarks.guidance_arms --report docs/figures/arms.json
+	$(BIN)/python -m docs.generate
 
 # Throughput, tokens, store and client: at most 10 minutes on two quiet cores.
 bench: $(STAMP)

@@ -34,7 +34,7 @@ NAMES = {
         "medication",
     ),
     "manager": ("principle", "probe"),
-    "judge": ("score",),
+    "judge": ("score", "compare"),
 }
 """Every prompt, by seat: ``<seat>.system.md`` and ``<seat>.<name>.md``."""
 SPOKEN = {"open", "speak", "small_open", "small_speak", "ask", "probe", "small_ask", "small_probe"}

@@ -171,6 +171,21 @@ class JudgeView:
     """None when the patient's number could not be read."""
 
 
+@dataclass(frozen=True, slots=True)
+class ComparisonView:
+    """What the judge sees when it, too, compares a statement with the record (``scorer judge``).
+
+    The record is in it, so what comes back goes to the store and to verdicts, and to no seat.
+    """
+
+    component: Component
+    record: tuple[str, ...]
+    """The clauses that the patient holds."""
+    statement: str
+    quotes: tuple[str, ...]
+    """Those of the therapist's quotes that the patient really said."""
+
+
 # --- what a seat answers -------------------------------------------------------------------------
 
 Short = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=2000)]
@@ -265,6 +280,17 @@ class Score(Answer):
     """The judge's score of one plan, 1 to 10."""
 
     score: Annotated[int, Field(ge=1, le=10)]
+    reason: str = ""
+
+
+class Comparison(Answer):
+    """How true a statement is of a record: 0 (says otherwise) to 10 (true, and specific)."""
+
+    rating: Annotated[int, Field(ge=0, le=10)]
+    clause: Annotated[int, Field(ge=0)] = 0
+    """Number of the record's clause that decided, from 1; 0 for none."""
+    quote: str = ""
+    """The words of the statement that decided."""
     reason: str = ""
 
 
@@ -371,4 +397,13 @@ class JudgeSeat(Protocol):
 
     async def score(self, view: JudgeView, at: Place, sample: int) -> Answered[Score | None]:
         """One sample of the score; None, with failures, when it could not be read."""
+        ...
+
+
+@runtime_checkable
+class ComparingSeat(Protocol):
+    """A judge who can also compare a statement with the record."""
+
+    async def compare(self, view: ComparisonView, at: Place) -> Answered[Comparison | None]:
+        """How true it is; None, with failures, when the answer could not be read."""
         ...

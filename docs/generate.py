@@ -8,6 +8,7 @@ Run it: ``python -m docs.generate``. It writes only what changed and names it.
 """
 
 import asyncio
+import json
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -24,7 +25,6 @@ from rich.console import Console
 
 from docs.picture import picture
 from docs.recording import recording
-from mentalarena.calibration import Thresholds
 from mentalarena.case import Component
 from mentalarena.cli import COMMANDS, cli
 from mentalarena.config import RECIPES, Recipe
@@ -32,10 +32,12 @@ from mentalarena.decoder import INTENT_BIAS
 from mentalarena.nosology import name_of
 from mentalarena.schema import schema_markdown
 from mentalarena.show import render
+from mentalarena.thresholds import Thresholds
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = (
-    "README.md", "docs/cases.md", "docs/how-it-works.md", "docs/seats.md", "docs/studio.md",
+    "README.md", "docs/cases.md", "docs/decoder.md", "docs/how-it-works.md", "docs/seats.md",
+    "docs/studio.md",
 )  # fmt: skip
 """Pages with generated parts."""
 
@@ -164,16 +166,84 @@ def thresholds() -> str:
     rows = []
     for component in Component:
         one = found.components[component]
-        rank = "not ranked" if one.rank_limit == 1 else f"{one.rank_limit:.2f}"
-        rows.append((component.label, f"{one.band_low:.2f}", f"{one.band_high:.2f}", rank))
-    kind = "Provisional" if found.provisional else "Calibrated"
+        by = "labels shared" if one.weights is None else "score"
+        rows.append((component.label, by, f"{one.band_low:.2f}", f"{one.band_high:.2f}"))
     return (
-        f"{kind}; encoder {found.encoder}; made from {found.made_from}.\n\n"
-        + table(("component", "distorted below", "aligned from", "rank limit"), rows)
+        f"Encoder {found.encoder}, scorer {found.scorer} version {found.scorer_version}; made from "
+        f"{found.made_from}.\n\n"
+        + table(("component", "by", "distorted below", "aligned from"), rows)
         + f"\n\nA formulation is `biased` when its intent biases number more than "
         f"{found.max_intent_bias}, else `incomplete` when its components not stated number more "
         f"than {found.max_missed}, else `aligned`."
     )
+
+
+def _report() -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((ROOT / "docs/figures/decoder.json").read_text("utf-8"))
+    return found
+
+
+def _figure(figure: dict[str, Any], digits: int = 3) -> str:
+    low, high = (f"{value:.{digits}f}" for value in figure["interval"])
+    return f"{figure['value']:.{digits}f} ({low} to {high})"
+
+
+TARGETS = (
+    ("auc_other_patient", "AUC against other patients' statements", "≥ 0.97"),
+    ("auc_other_component", "AUC against other components' statements", "≥ 0.95"),
+    ("auc_vague", "AUC against vague statements", "≥ 0.95"),
+    ("auc_distorted", "AUC against distorted statements", "≥ 0.85"),
+    ("false_alarm", "false alarms: right, and called distorted", "≤ 0.05"),
+    ("miss", "misses: another patient's, and not called distorted", ""),
+    ("right_aligned", "right, and called aligned", ""),
+    ("reroute_when_right", "right and complete formulations rerouted", "≤ 0.10"),
+)
+
+
+def decoder_figures() -> str:
+    """What the decoder is worth, pooled over the components that a record states."""
+    report = _report()
+    rows = [
+        (name, target, *(_figure(report[part]["pooled"][key]) for part in ("test", "tuning")))
+        for key, name, target in TARGETS
+    ]
+    return table(("", "target", "test patients", "train and dev, out of fold"), rows)
+
+
+def decoder_kinds() -> str:
+    """Per kind of wrong statement, what the verdicts are."""
+    pooled = _report()["test"]["pooled"]
+    rows = [
+        (
+            kind.replace("_", " "),
+            pooled["miss_by_kind"][kind]["n"],
+            _figure(pooled["miss_by_kind"][kind], 2),
+            _figure(pooled["called_aligned_by_kind"][kind], 2),
+        )
+        for kind in pooled["miss_by_kind"]
+    ]
+    return table(("wrong statement", "n", "not called distorted", "called aligned"), rows)
+
+
+def decoder_components() -> str:
+    """Per component, on test patients."""
+    keys = ("auc_other_patient", "auc_other_component", "auc_vague", "auc_distorted",
+            "false_alarm", "miss")  # fmt: skip
+    rows = []
+    for name, found in _report()["test"]["components"].items():
+        cells = [f"{found[key]['value']:.2f}" if key in found else "" for key in keys]
+        rows.append((Component(name).label, *cells))
+    return table(("component", "other patients", "other components", "vague", "distorted",
+                  "false alarms", "misses"), rows)  # fmt: skip
+
+
+def arms() -> str:
+    """The arms' table."""
+    from benchmarks.guidance_arms import shown
+
+    found = json.loads((ROOT / "docs/figures/arms.json").read_text("utf-8"))
+    episodes, patients = found["episodes_per_arm"], found["patients"]
+    return f"{episodes} episodes an arm, {patients} patients.\n\n{shown(found)}"
 
 
 def views() -> str:
@@ -186,6 +256,7 @@ def views() -> str:
         "TherapistView": "therapist: `ask`, `formulate`, `diagnose`",
         "PlanView": "therapist: `propose`", "ManagerView": "manager: `choose_principle`",
         "ProbeView": "manager: `choose_probe`", "JudgeView": "judge: `score`",
+        "ComparisonView": "judge: `compare` (`--scorer judge`)",
     }  # fmt: skip
     found = [
         name for name, item in vars(seats).items() if is_dataclass(item) and name.endswith("View")
@@ -254,11 +325,11 @@ def commands() -> str:
 def _modules() -> list[tuple[str, str]]:
     names = (
         "graphs.arena", "graphs.batch", "graphs.branch", "graphs.reproduce", "training.dataset",
-        "training.evaluate", "docs.generate", "mentalarena.schema", "mentalarena.builtin_vectors",
-        "mentalarena.calibration",
+        "training.evaluate", "training.lora", "docs.generate", "mentalarena.schema",
+        "mentalarena.builtin_vectors", "mentalarena.calibrate",
         "benchmarks.__main__", "benchmarks.throughput", "benchmarks.tokens", "benchmarks.store",
         "benchmarks.client", "benchmarks.durability", "benchmarks.episodes",
-        "benchmarks.decoder_check", "benchmarks.viewer", "benchmarks.mock_server",
+        "benchmarks.guidance_arms", "benchmarks.viewer", "benchmarks.mock_server",
     )  # fmt: skip
     rows = []
     for name in names:
@@ -345,6 +416,10 @@ PARTS: dict[str, Callable[[], str]] = {
     "route": route,
     "recipes": recipes,
     "thresholds": thresholds,
+    "decoder-figures": decoder_figures,
+    "decoder-kinds": decoder_kinds,
+    "decoder-components": decoder_components,
+    "arms": arms,
     "views": views,
     "people": people,
     "diagnoses": diagnoses,

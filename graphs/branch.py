@@ -39,7 +39,6 @@ from graphs.replay import (
 from graphs.session import Parts, Session, using
 from graphs.state import Episode
 from mentalarena.builtin_vectors import builtin_vectors
-from mentalarena.calibration import Thresholds, read_thresholds
 from mentalarena.config import ArenaConfig, read_recipe
 from mentalarena.errors import ConfigurationError, ProviderError, ReplayError, StoreError
 from mentalarena.hints import command_name
@@ -49,6 +48,7 @@ from mentalarena.similarity import SentenceEncoder
 from mentalarena.store import Store, open_store
 from mentalarena.store_reader import StoreReader, open_readonly
 from mentalarena.text import clean
+from mentalarena.thresholds import Thresholds, read_thresholds
 from mentalarena.trajectory import find_episode, read_trajectory
 
 SEATS: tuple[Seat, ...] = ("patient", "therapist", "manager", "judge")

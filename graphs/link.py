@@ -13,11 +13,11 @@ from typing import Any, Literal, NamedTuple
 
 from graphs.state import Claim
 from mentalarena.budget import Meter
-from mentalarena.calibration import Thresholds
 from mentalarena.case import Case
 from mentalarena.config import ArenaConfig
 from mentalarena.errors import MentalArenaError
 from mentalarena.roster import Library
+from mentalarena.thresholds import Thresholds
 
 _LENGTH = struct.Struct("!Q")
 

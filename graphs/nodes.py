@@ -14,6 +14,8 @@ from langgraph.types import Overwrite
 
 from agents.seats import (
     Answered,
+    ComparingSeat,
+    ComparisonView,
     Formulation,
     ManagerView,
     PatientView,
@@ -24,7 +26,7 @@ from agents.seats import (
     Utterance,
 )
 from graphs import views
-from graphs.routes import probes_done, will_probe
+from graphs.routes import will_probe
 from graphs.session import Session
 from graphs.state import (
     ArenaState,
@@ -41,8 +43,9 @@ from graphs.state import (
 )
 from mentalarena import safety
 from mentalarena.case import COMPONENTS, Case, Component, Principle
-from mentalarena.decoder import Deviation
+from mentalarena.decoder import Deviation, Rating, found_quotes, given_quotes
 from mentalarena.encoder import EncodedSymptoms, candidates, encode
+from mentalarena.errors import ConfigurationError
 from mentalarena.exchanges import exchanges_left
 from mentalarena.guidance import MODES, Mode, guidance_text, leak
 
@@ -127,6 +130,16 @@ def at_random(ids: Sequence[str], seed: int) -> str:
 
 async def encode_case(state: EncodeInput, session: Session, at: Place) -> ArenaState:
     """``encode``: match coping strategies with behavior principles; the manager chooses one."""
+    if session.config.ablate == "encoder":
+        case = await asyncio.to_thread(session.find_case, state["case_id"])
+        known = {one.id: one for group in session.library.groups for one in group.principles}
+        drawn = at.random("ablate_encoder").choice(sorted(known))
+        return {
+            "case": case.model_dump(mode="json"),
+            "principle": known[drawn].model_dump(mode="json"),
+            "principle_scores": {},
+            "failures": [],
+        }
     case, found = await session.encoding(lambda: _matched(state["case_id"], session))
     view = ManagerView(
         tuple(clause.text for clause in case.cognitive_model.coping_strategies), found
@@ -231,6 +244,10 @@ async def decode(state: DecodeInput, session: Session, at: Place) -> ArenaState:
             spoken,
         )
     )
+    failures: list[FailureRecord] = []
+    if session.config.scorer == "judge":
+        ratings, failures = await _rated(deviations, encoded, formulation, spoken, session, at)
+        deviations, decision = session.decoder.judged(deviations, ratings)
     earlier = state.get("decisions", [])
     record: DecisionRecord = {
         "round": latest["round"],
@@ -244,14 +261,47 @@ async def decode(state: DecodeInput, session: Session, at: Place) -> ArenaState:
         "leak": None,
         "call_id": None,
     }
-    failures: list[FailureRecord] = []
-    if will_probe(decision.outcome, probes_done(earlier), session.config):
-        failures = await _guide(record, deviations, earlier, encoded, session, at)
+    # Every round but the first came of a probe.
+    if will_probe(decision.outcome, latest["round"], session.config):
+        failures += await _guide(record, deviations, earlier, encoded, session, at)
     return {
         "deviations": [_deviation(latest["round"], deviation) for deviation in deviations],
         "decisions": [record],
         "failures": failures,
     }
+
+
+async def _rated(
+    deviations: Sequence[Deviation],
+    encoded: EncodedSymptoms,
+    formulation: Formulation,
+    spoken: Sequence[str],
+    session: Session,
+    at: Place,
+) -> tuple[dict[Component, Rating], list[FailureRecord]]:
+    """Let the judge compare what is stated on evidence with the record, a call a component."""
+    judge = session.judge
+    if not isinstance(judge, ComparingSeat):
+        raise ConfigurationError("scorer judge: who sits on the judge's seat cannot compare")
+    ratings: dict[Component, Rating] = {}
+    failures: list[FailureRecord] = []
+    for deviation in deviations:
+        if deviation.verdict in ("missed", "unsupported"):
+            continue
+        component = deviation.component
+        stated = formulation.of(component)
+        found = tuple(found_quotes(given_quotes(stated.quotes), spoken))
+        view = ComparisonView(component, encoded.components[component], stated.statement, found)
+        answer = await judge.compare(view, at)
+        failures += views.failure_records("decode", answer.failures)
+        if answer.value is None:
+            ratings[component] = Rating(None, "")
+            continue
+        value = answer.value
+        where = f"clause {value.clause}: " if value.clause else ""
+        quote = f'"{value.quote}" ' if value.quote else ""
+        ratings[component] = Rating(value.rating / 10, f"{where}{quote}{value.reason}".strip())
+    return ratings, failures
 
 
 def _deviation(round_: int, deviation: Deviation) -> DeviationRecord:
@@ -289,6 +339,8 @@ async def _guide(
     record["component"] = target.value
     record["mode"] = mode
     record["guidance"] = guidance_text(session.config.guidance, target, mode, clauses)
-    record["leak"] = leak(record["guidance"], clauses)
+    # Made anew from the name alone: what any record's guidance would say is no leak of this one.
+    fixed = guidance_text("topic", target, mode)
+    record["leak"] = leak(record["guidance"], clauses, fixed)
     record["call_id"] = answer.call_id
     return views.failure_records("decode", answer.failures)

@@ -7,11 +7,11 @@ one frozen configuration in one place.
 import secrets
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeVar
 
 import click
 
-from mentalarena.config import DEFAULT_DB, RECIPES, ArenaConfig, Guidance, read_recipe
+from mentalarena.config import CHOICES, DEFAULT_DB, RECIPES, ArenaConfig, read_recipe
 from mentalarena.flags import option as option
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -62,8 +62,29 @@ ARENA_OPTIONS = (
         "--guidance",
         default=_DEFAULTS.guidance,
         show_default=True,
-        type=click.Choice(get_args(Guidance)),
+        type=click.Choice(CHOICES["guidance"]),
         help="What the therapist is told after a reroute.",
+    ),
+    option(
+        "--scorer",
+        default=_DEFAULTS.scorer,
+        show_default=True,
+        type=click.Choice(CHOICES["scorer"]),
+        help="Who decides whether a statement is true of the record.",
+    ),
+    option(
+        "--probes",
+        default=_DEFAULTS.probes,
+        show_default=True,
+        type=click.Choice(CHOICES["probes"]),
+        help="When probing ends: when aligned, or when all are used (equal arms).",
+    ),
+    option(
+        "--ablate",
+        default=_DEFAULTS.ablate,
+        show_default=True,
+        type=click.Choice(CHOICES["ablate"]),
+        help="What is switched off: a labelled ablation.",
     ),
     option(
         "--recipe",

@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import NamedTuple
 
 from agents.ask import form_of
-from agents.judge import render_score
+from agents.judge import render_compare, render_score
 from agents.manager import render_principle, render_probe
 from agents.patient import render_confirm, render_respond, render_small_speak, render_speak
 from agents.prompting import Prompt
@@ -19,6 +19,8 @@ from agents.registry import SEATS, SeatSpec
 from agents.seats import (
     Answer,
     Attempt,
+    Comparison,
+    ComparisonView,
     ComponentStatement,
     Confirmation,
     ConfirmView,
@@ -91,7 +93,8 @@ class Expected(NamedTuple):
 
 def courses(config: ArenaConfig) -> tuple[Course, Course]:
     """The shortest and the longest way through an episode, with short and with long answers."""
-    shortest = Course(probes=0, plans=1, words=20, quotes=1)
+    least = config.probe_rounds if config.probes == "all" else 0
+    shortest = Course(probes=least, plans=1, words=20, quotes=1)
     longest = Course(probes=config.probe_rounds, plans=config.max_plans, words=120, quotes=2)
     return shortest, longest
 
@@ -154,6 +157,7 @@ class _Imagined:
             yield self._ask("")
             yield self._speak()
         yield self._formulate()
+        yield from self._compare()
         for round_ in range(self._course.probes):
             component = COMPONENTS[round_ % len(COMPONENTS)]
             yield self._choose_probe(component, COMPONENTS[:round_])
@@ -161,6 +165,7 @@ class _Imagined:
             yield self._ask(guidance_text(self._config.guidance, component, "revisit", encoded))
             yield self._speak()
             yield self._formulate()
+            yield from self._compare()
         yield self._diagnose()
         yield self._confirm()
         for kind in PLAN_KINDS:
@@ -216,6 +221,17 @@ class _Imagined:
             }
         )
         return _Call("therapist", "formulate", prompt, self._formulation)
+
+    def _compare(self) -> Iterator[_Call]:
+        """The judge's comparisons of a formulation, when it is the scorer."""
+        if self._config.scorer != "judge":
+            return
+        held = encode(self._case, self._principle).components
+        for component in COMPONENTS:
+            stated = self._formulation.of(component)
+            view = ComparisonView(component, held[component], stated.statement, stated.quotes)
+            answer = Comparison(rating=5, clause=1, quote=self._filler(5), reason=self._said())
+            yield _Call("judge", "compare", render_compare(view), answer)
 
     def _diagnose(self) -> _Call:
         view = TherapistView(self._lines, "", self._formulation, 0)

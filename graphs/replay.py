@@ -19,7 +19,6 @@ from graphs.episode import play_episode
 from graphs.session import Parts, Session, using
 from graphs.state import Claim, Episode
 from mentalarena.builtin_vectors import builtin_vectors
-from mentalarena.calibration import Thresholds, read_thresholds
 from mentalarena.case import Case
 from mentalarena.config import ArenaConfig
 from mentalarena.errors import ConfigurationError, ReplayError
@@ -31,6 +30,7 @@ from mentalarena.similarity import SentenceEncoder
 from mentalarena.store import Store
 from mentalarena.store_api import ReadableStore
 from mentalarena.store_reader import StoreReader
+from mentalarena.thresholds import Thresholds, read_thresholds
 
 _DERIVED = frozenset({"thresholds_hash", "encoder_hash", "principles_hash", "templates", "cases"})
 """Keys of a run's identity that are no fields of its configuration."""

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 from agents.seats import PlanKind
-from graphs.state import ArenaState, DecisionRecord, PlanRecord
+from graphs.state import ArenaState, PlanRecord
 from mentalarena.case import Component
 from mentalarena.config import ArenaConfig
 from mentalarena.exchanges import asked
@@ -29,11 +29,6 @@ AfterDecode = Literal["therapist", "diagnose"]
 AfterScore = Literal["propose", "close"]
 
 
-def probes_done(decisions: Sequence[DecisionRecord]) -> int:
-    """Reroutes so far."""
-    return sum(decision["component"] is not None for decision in decisions)
-
-
 def after_patient(state: ArenaState, config: ArenaConfig) -> Route:
     """A crisis first; then the exchange budget; a probe's answer goes to a new formulation."""
     turns = state["turns"]
@@ -50,19 +45,36 @@ def after_patient(state: ArenaState, config: ArenaConfig) -> Route:
 
 def will_probe(outcome: str, probes: int, config: ArenaConfig) -> bool:
     """Whether a decision leads to a reroute."""
+    if config.ablate == "decoder":
+        return False
     return outcome != "aligned" and probes < config.probe_rounds
 
 
 def after_decode(state: ArenaState, config: ArenaConfig) -> Route:
-    """Reroute to the therapist while the formulation deviates and probes are left."""
+    """Reroute to the therapist while the formulation deviates and probes are left.
+
+    With ``probes = "all"`` an aligned formulation ends nothing: what is left of the budget is used
+    for questions without guidance.
+    """
     last = state["decisions"][-1]
     if last["component"] is not None:
-        probe = probes_done(state["decisions"])
+        probe = len(state["decisions"])
         return Route(
             "therapist",
             f"{last['decision']}: {last['mode']} {Component(last['component']).label} "
             f"(probe {probe} of {config.probe_rounds})",
         )
+    # Every decision but the first came after a probe.
+    done = len(state["decisions"]) - 1
+    if config.probes == "all" and done < config.probe_rounds:
+        why = "the decoder is off" if last["decision"] != "aligned" else "aligned"
+        return Route(
+            "therapist",
+            f"{why}, and all probes are used: a question without guidance "
+            f"(probe {done + 1} of {config.probe_rounds})",
+        )
+    if config.ablate == "decoder":
+        return Route("diagnose", f"{last['decision']}, but the decoder is off")
     if last["decision"] == "aligned":
         return Route("diagnose", "aligned: " + last["reason"])
     return Route("diagnose", f"{last['decision']}, but all {config.probe_rounds} probes are used")

@@ -23,8 +23,8 @@ from graphs.records import error_row
 from graphs.state import Episode
 from mentalarena.budget import Meter
 from mentalarena.builtin_vectors import builtin_vectors
-from mentalarena.calibration import Thresholds, peers, ranked_against, read_thresholds
 from mentalarena.case import Case
+from mentalarena.comparison import builtin_peers
 from mentalarena.config import ArenaConfig
 from mentalarena.decoder import SymptomDecoder
 from mentalarena.errors import BudgetError, CaseError, MentalArenaError, ReplayError, StoreError
@@ -39,6 +39,7 @@ from mentalarena.roster import (
 from mentalarena.similarity import SentenceEncoder
 from mentalarena.store import Change, Row, Store, Write, open_store, utc_now
 from mentalarena.store_api import EpisodeStore
+from mentalarena.thresholds import Thresholds, read_thresholds
 
 T = TypeVar("T")
 
@@ -77,9 +78,9 @@ class Session:
 
     @cached_property
     def decoder(self) -> SymptomDecoder:
-        """The Symptom Decoder, ranking against the built-in patients."""
-        others = ranked_against(peers(builtin_cases(), self.library.groups))
-        return SymptomDecoder(self.embedder, self.thresholds, others)
+        """The Symptom Decoder, with the built-in patients to tell a record apart from."""
+        peers = builtin_peers(builtin_cases(), self.library.groups)
+        return SymptomDecoder(self.embedder, self.thresholds, peers)
 
     @property
     def patient(self) -> PatientSeat:

@@ -75,12 +75,16 @@ class DeviationRecord(TypedDict):
     scorer: str
     similarity: float | None
     rank: float | None
+    score: float | None
     threshold: float
     band_low: float
     band_high: float
-    rank_limit: float
+    clause: int | None
+    features: dict[str, float] | None
     verdict: Verdict
     reason: str
+    judge_score: float | None
+    judge_reason: str
 
 
 class DecisionRecord(TypedDict):

@@ -17,10 +17,9 @@ from pathlib import Path
 
 import numpy as np
 
-from mentalarena.calibration import peers
-from mentalarena.case import CLOSED_LISTS, Component
+from mentalarena.case import CLOSED_LISTS
 from mentalarena.closed_lists import label_phrase
-from mentalarena.encoder import component_text
+from mentalarena.comparison import case_wordings
 from mentalarena.encoder_process import ENCODER_HASH, Vectors
 from mentalarena.likeness import signatures
 from mentalarena.roster import builtin_cases, principle_groups
@@ -34,17 +33,12 @@ def builtin_texts() -> tuple[str, ...]:
     """Every built-in text whose vector an episode may need, sorted."""
     texts: set[str] = set()
     for group in principle_groups():
-        texts.update(principle.text for principle in group.principles)
-    cases = builtin_cases()
-    for case in cases.values():
-        texts.update(clause.text for clause in case.cognitive_model.coping_strategies)
-        # Test patients are played too: their records are compared, though never ranked against.
-        for component in Component:
-            if component not in CLOSED_LISTS and component is not Component.BEHAVIOR_PRINCIPLES:
-                clauses = case.cognitive_model.clauses(component)
-                texts.add(component_text([clause.text for clause in clauses]))
-    for ranked in peers(cases).values():
-        texts.update(text for _, text in ranked)
+        for principle in group.principles:
+            texts.update((principle.text, *principle.utterances))
+    # Test patients are played too: their records are compared, though never compared against.
+    for case in builtin_cases().values():
+        for wordings in case_wordings(case).values():
+            texts.update(text for words in wordings for text in words)
     for labels in CLOSED_LISTS.values():
         texts.update(label_phrase(label) for label in labels)
     return tuple(sorted(texts))

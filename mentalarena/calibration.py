@@ -1,324 +1,334 @@
-"""Thresholds: per component where `aligned` begins, bound to the encoder they were measured with.
+"""From statements with known truth to thresholds, and to what they are worth on test patients.
 
-Why: one fixed cosine for every component passes about half of all wrong guesses. Each component
-has its own threshold, abstain band and rank limit, and the decision on a whole formulation has a
-joint rule, because eight components that are each wrong one time in twenty are together wrong one
-time in three. A file made for another encoder is refused.
+Why: the dialogue is rerouted on the decoder's verdicts, so how often they are wrong has to be
+known, and known from people it was not set with. Everything is set on train and dev patients
+(``tuning``), with scores that are out of fold: the weights that score a patient were fitted on
+others. Test patients are looked at once, at the end, with thresholds as they stand.
 
-The built-in file is *provisional*: it is derived by ``python -m mentalarena.calibration`` from the
-built-in train and dev patients only, with their own utterances as right statements and other
-patients' utterances as wrong ones; a closed list is stated by its labels. Utterances were written
-by the authors of the records, and no human rater has judged them; limits are measured on the
-people they are set with, so ``python -m benchmarks.decoder_check`` looks at the built-in test
-patients.
+``mentalarena calibrate`` (:mod:`mentalarena.calibrate`) runs this; ``docs/decoder.md`` says what
+was tried and what the figures do not show.
 """
 
-import hashlib
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib import resources
-from itertools import combinations
-from pathlib import Path
-from typing import Annotated, Literal
+from typing import Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from mentalarena.case import CLOSED_LISTS, Case, Component, PrincipleGroup
-from mentalarena.comparison import Peers, compare
-from mentalarena.encoder import candidates, component_text
+from mentalarena.case import CLOSED_LISTS, Component
+from mentalarena.comparison import FEATURES, OPEN, RECORDED, Comparison, builtin_peers
+from mentalarena.contrast import contrast
 from mentalarena.encoder_process import ENCODER_NAME
-from mentalarena.errors import ConfigurationError
-from mentalarena.roster import principle_groups
+from mentalarena.figures import Floats, auc, clustered, fit_logistic
+from mentalarena.labelled import RIGHT, WRONG, Labelled, Part, labelled, records
+from mentalarena.roster import builtin_cases
 from mentalarena.similarity import Embedder
+from mentalarena.thresholds import (
+    SCORER,
+    SCORER_VERSION,
+    ComponentThreshold,
+    Thresholds,
+    Weights,
+)
 
 REROUTE_WHEN_RIGHT = 0.10
 """Largest share of right and complete formulations that the joint rule may reroute."""
-BAND = 0.05
-"""Half-width of the abstain band below and above which a verdict is given."""
-
-Share = Annotated[float, Field(ge=0, le=1)]
-
-
-class ComponentThreshold(BaseModel):
-    """How one component is judged; similarities are cosines, or set overlap for closed lists."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    threshold: Annotated[float, Field(ge=-1, le=1)]
-    band_low: Annotated[float, Field(ge=-1, le=1)]
-    """Below it a statement is distorted."""
-    band_high: Annotated[float, Field(ge=-1, le=1)]
-    """From it on a statement is aligned; between the two it is unclear."""
-    rank_limit: Share
-    """Largest share of other patients whose component may be at least as similar."""
-
-    def judge(
-        self, similarity: float, rank: float | None
-    ) -> tuple[Literal["aligned", "unclear", "distorted"], str]:
-        """What the two figures amount to, and why in a few characters."""
-        low, high = self.band_low, self.band_high
-        if similarity < low:
-            return "distorted", f"{similarity:.2f} < {low:.2f}"
-        if rank is not None and rank > self.rank_limit:
-            # Similar enough, but as similar to others: a vague guess, not a wrong one.
-            return "unclear", f"rank {rank:.2f} > {self.rank_limit:.2f}"
-        if similarity < high:
-            return "unclear", f"{low:.2f} ≤ {similarity:.2f} < {high:.2f}"
-        return "aligned", f"{similarity:.2f} ≥ {high:.2f}"
-
-
-class Thresholds(BaseModel):
-    """A threshold file."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    encoder: str
-    encoder_hash: str
-    provisional: bool
-    made_from: str
-    components: dict[Component, ComponentThreshold]
-    max_intent_bias: Annotated[int, Field(ge=0)]
-    """More deviations of this kind than this make a formulation biased."""
-    max_missed: Annotated[int, Field(ge=0)]
-    """More coverage gaps than this make a formulation incomplete."""
-
-    @property
-    def text(self) -> str:
-        """The canonical content, as a store keeps it."""
-        return json.dumps(self.model_dump(mode="json"), sort_keys=True)
-
-    @property
-    def hash(self) -> str:
-        """SHA-256 of the canonical content: part of a run's configuration."""
-        return hashlib.sha256(self.text.encode()).hexdigest()
-
-
-def read_thresholds(path: str, embedder: Embedder) -> Thresholds:
-    """The threshold file at ``path``, or the built-in one for an empty path.
-
-    Raises:
-        ConfigurationError: unreadable, malformed, incomplete, or made for another encoder.
-    """
-    name = path or "built-in thresholds"
-    try:
-        if path:
-            text = Path(path).read_text(encoding="utf-8")
-        else:
-            text = (resources.files("mentalarena") / "data" / "thresholds.json").read_text("utf-8")
-        thresholds = Thresholds.model_validate_json(text)
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"threshold file {name} cannot be read: {error}") from error
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        field = ".".join(str(part) for part in first["loc"])
-        raise ConfigurationError(f"threshold file {name}, field {field}: {first['msg']}") from error
-    if thresholds.encoder_hash != embedder.hash:
-        raise ConfigurationError(
-            f"threshold file {name} was made for encoder {thresholds.encoder} "
-            f"({thresholds.encoder_hash[:12]}), but {embedder.hash[:12]} is in use: "
-            "calibrate for this encoder, or name its own file"
-        )
-    missing = [component.value for component in Component if component not in thresholds.components]
-    if missing:
-        raise ConfigurationError(f"threshold file {name} lacks component {', '.join(missing)}")
-    return thresholds
-
-
-PeerTexts = Mapping[Component, Sequence[tuple[str, str]]]
-"""Per open component, (patient id, text); the id is empty for a principle of the library."""
-
-
-def peers(
-    cases: Mapping[str, Case], groups: Sequence[PrincipleGroup] = ()
-) -> dict[Component, tuple[tuple[str, str], ...]]:
-    """What a statement is ranked against, each distinct (patient id, text) once.
-
-    Args:
-        cases: The people.
-        groups: The library of behavior principles; the built-in one when empty.
-
-    Train and dev patients only, so that test patients are never part of the instrument that is
-    tested with them; for behavior principles every principle of the library.
-    """
-    found: dict[Component, dict[tuple[str, str], None]] = {
-        component: {} for component in Component if component not in CLOSED_LISTS
-    }
-    found[Component.BEHAVIOR_PRINCIPLES] = {
-        ("", component_text([principle.text])): None
-        for group in groups or principle_groups()
-        for principle in group.principles
-    }
-    for case in cases.values():
-        if case.split == "test":
-            continue
-        for component, texts in found.items():
-            if component is not Component.BEHAVIOR_PRINCIPLES:
-                clauses = case.cognitive_model.clauses(component)
-                texts[case.patient_id, component_text([c.text for c in clauses])] = None
-    return {component: tuple(texts) for component, texts in found.items()}
-
-
-def ranked_against(texts: PeerTexts) -> Peers:
-    """Those texts as the decoder asks for them: of everybody but the patient in question."""
-
-    def others(component: Component, patient_id: str) -> list[str]:
-        return [text for owner, text in texts.get(component, ()) if owner != patient_id]
-
-    return others
+FALSE_ALARM = 0.04
+"""Share of right tuning statements below the band: a fifth less than the 5 % that are allowed."""
+FALSE_PASS = 0.05
+"""Share of other patients' statements, in tuning, from the upper edge of the band on."""
+FOLDS = 6
+FITTED = ("other_patient", "other_component", "vague")
+"""Kinds of wrong statements that weights are fitted on, each with the same weight in all.
+``distorted`` is left out: see ``docs/decoder.md``."""
 
 
 @dataclass(frozen=True, slots=True)
-class Stateable:
-    """One component of one patient, and the right statements of it that are known."""
+class Scored:
+    """A labelled statement with its figures."""
 
-    patient_id: str
-    record: tuple[str, ...]
-    statements: tuple[str, ...]
-    """All of it first, in two wordings where there are two; then all but one clause."""
+    item: Labelled
+    features: Floats
+    contradicts: bool
+    """Whether it repeats a clause and turns it round: distorted whatever its score."""
 
 
-def stateable(
-    component: Component, case: Case, groups: Sequence[PrincipleGroup], embedder: Embedder
-) -> Stateable:
-    """The record of a component, with right statements made of utterances (or of labels)."""
-    if component is Component.BEHAVIOR_PRINCIPLES:
-        principle = candidates(case, groups, embedder)[0][0]
-        first, last = principle.utterances[0], principle.utterances[-1]
-        return Stateable(case.patient_id, (principle.text,), (first, last))
-    clauses = case.cognitive_model.clauses(component)
-    record = tuple(clause.text for clause in clauses)
-    if component in CLOSED_LISTS:
-        parts = [record, *(combinations(record, len(record) - 1) if len(record) > 1 else ())]
-        return Stateable(case.patient_id, record, tuple("; ".join(part) for part in parts))
-    spoken = [clause.utterances for clause in clauses]
-    statements = [" ".join(u[0] for u in spoken), " ".join(u[-1] for u in spoken)]
-    if len(spoken) > 2:
-        statements += [
-            " ".join(u[0] for u in part) for part in combinations(spoken, len(spoken) - 1)
+def compared(part: Part, embedder: Embedder) -> dict[Component, list[Scored]]:
+    """Figures of every labelled statement, per open component."""
+    comparison = Comparison(builtin_peers(builtin_cases()), embedder)
+    by_owner = {record.owner: record for record in records()}
+    found: dict[Component, list[Scored]] = {}
+    for component in OPEN:
+        held = {
+            record.owner: comparison.holds(component, record.owner, record.wordings)
+            for record in records()
+            if record.part == part and component in record.wordings
+        }
+        rows = []
+        for item in labelled(part, component):
+            without = "" if item.teller == item.owner else item.teller
+            figures = comparison.compare(component, held[item.owner], item.statement, without)
+            wordings = by_owner[item.owner].wordings[component]
+            turned = contrast(item.statement, wordings) is not None
+            values = np.array([figures.features[name] for name in FEATURES])
+            rows.append(Scored(item, values, turned))
+        found[component] = rows
+    return found
+
+
+def _weight(rows: Sequence[Scored]) -> Floats:
+    """Right statements count as much as wrong ones, and each kind of wrong ones alike."""
+    kinds = ["right" if row.item.right else row.item.kind for row in rows]
+    present = [kind for kind in FITTED if kind in kinds]
+    share = {"right": 1.0} | dict.fromkeys(present, 1.0 / max(len(present), 1))
+    return np.array([share.get(kind, 0.0) / kinds.count(kind) for kind in kinds])
+
+
+def _fit(rows: Sequence[Scored]) -> Weights:
+    used = [row for row in rows if row.item.right or row.item.kind in FITTED]
+    features = np.stack([row.features for row in used])
+    right = np.array([row.item.right for row in used])
+    bias, weights = fit_logistic(features, right, _weight(used))
+    values = {name: round(float(w), 4) for name, w in zip(FEATURES, weights, strict=True)}
+    return Weights(bias=round(bias, 4), **values)
+
+
+def scores(rows: Sequence[Scored], weights: Weights) -> Floats:
+    """The score of each statement, 0 to 1."""
+    return np.array([weights.score(dict(zip(FEATURES, row.features, strict=True))) for row in rows])
+
+
+def _folds(rows: Sequence[Scored]) -> dict[str, int]:
+    """Fold of each cluster: by turns, in the order of their names."""
+    names = sorted({row.item.cluster for row in rows})
+    return {name: number % FOLDS for number, name in enumerate(names)}
+
+
+def out_of_fold(rows: Sequence[Scored]) -> Floats:
+    """Scores by weights that were fitted without the owner, and without what the teller said."""
+    fold = _folds(rows)
+    teller = {record.owner: record.cluster for record in records()}
+    found = np.zeros(len(rows))
+    for number in range(FOLDS):
+        inside = np.array([fold[row.item.cluster] == number for row in rows])
+        train = [
+            row
+            for row, out in zip(rows, inside, strict=True)
+            if not out and fold.get(teller.get(row.item.teller, ""), -1) != number
         ]
-    return Stateable(case.patient_id, record, tuple(statements))
+        held_out = [row for row, here in zip(rows, inside, strict=True) if here]
+        found[inside] = scores(held_out, _fit(train))
+    return found
 
 
-@dataclass(frozen=True, slots=True)
-class _Sample:
-    """One statement against one record, with known truth."""
-
-    right: bool
-    patient_id: str
-    """Whose record it is."""
-    similarity: float
-    rank: float | None
-
-
-def derive(
-    cases: Sequence[Case], groups: Sequence[PrincipleGroup], embedder: Embedder
-) -> Thresholds:
-    """Provisional thresholds from built-in cases: one case per patient, utterances as statements.
-
-    Per open component: a right statement joins first utterances of all clauses, or of all but one
-    (a partial statement); a wrong one is another patient's. The threshold is where misses and false
-    alarms are equally frequent; the rank limit is the 95th percentile over right statements.
-    """
-    people = list({case.patient_id: case for case in cases}.values())
-    others = ranked_against(peers({case.id: case for case in cases}))
-    components: dict[Component, ComponentThreshold] = {}
-    alarms: dict[str, list[float]] = {case.patient_id: [] for case in people}
-    for component in Component:
-        samples = _samples(component, people, groups, embedder, others)
-        limits = _closed_list_threshold() if component in CLOSED_LISTS else _open_threshold(samples)
-        components[component] = limits
-        for patient_id, rates in alarms.items():
-            rates.append(_alarm_rate([s for s in samples if s.patient_id == patient_id], limits))
-    return Thresholds(
-        encoder=ENCODER_NAME,
-        encoder_hash=embedder.hash,
-        provisional=True,
-        made_from=f"{len(people)} built-in train and dev patients, author-written utterances",
-        components=components,
-        max_intent_bias=joint_limit(list(alarms.values())),
-        # A complete formulation states every component, so none of them is rerouted by this.
-        max_missed=0,
-    )
-
-
-def _closed_list_threshold() -> ComponentThreshold:
-    # Dice overlap of label sets: half of the labels shared is the middle of the scale, not tuned.
-    return ComponentThreshold(threshold=0.5, band_low=0.4, band_high=0.5, rank_limit=1.0)
-
-
-def _samples(
-    component: Component,
-    people: Sequence[Case],
-    groups: Sequence[PrincipleGroup],
-    embedder: Embedder,
-    others: Peers,
-) -> list[_Sample]:
-    known = [stateable(component, case, groups, embedder) for case in people]
-    samples = []
-    for held in known:
-        rivals = others(component, held.patient_id)
-        for told in known:
-            if told is not held and told.record == held.record:
-                continue
-            for statement in told.statements:
-                figures = compare(component, held.record, statement, rivals, embedder)
-                samples.append(_Sample(told is held, held.patient_id, *figures))
-    return samples
-
-
-def _open_threshold(samples: Sequence[_Sample]) -> ComponentThreshold:
-    right = np.array([s.similarity for s in samples if s.right])
-    wrong = np.array([s.similarity for s in samples if not s.right])
-    grid = np.round(np.arange(0.0, 0.9, 0.01), 2)
+def _limits(weights: Weights, rows: Sequence[Scored], found: Floats) -> ComponentThreshold:
+    right = np.sort(found[[row.item.right for row in rows]])
+    wrong = np.sort(found[[row.item.kind == "other_patient" for row in rows]])
+    low = float(right[int(FALSE_ALARM * right.size)])
+    high = max(low, float(wrong[int(np.ceil((1 - FALSE_PASS) * wrong.size)) - 1]))
+    grid = np.unique(np.concatenate([right, wrong]))
     gap = [abs(float((right < t).mean()) - float((wrong >= t).mean())) for t in grid]
-    threshold = float(grid[int(np.argmin(gap))])
-    ranks = np.array([s.rank for s in samples if s.right and s.rank is not None])
+    # Rounded outward, so that a limit made of a statement's own score does not fall on it.
     return ComponentThreshold(
-        threshold=round(threshold, 2),
-        band_low=round(threshold - BAND, 2),
-        band_high=round(threshold + BAND, 2),
-        rank_limit=round(float(np.quantile(ranks, 0.95)), 2) if ranks.size else 1.0,
+        weights=weights,
+        threshold=round(float(grid[int(np.argmin(gap))]), 3),
+        band_low=np.floor(low * 1000) / 1000,
+        band_high=np.ceil(high * 1000) / 1000,
     )
-
-
-def _alarm_rate(samples: Sequence[_Sample], threshold: ComponentThreshold) -> float:
-    """Share of right statements that would be called distorted."""
-    right = [s for s in samples if s.right]
-    return float(np.mean([threshold.judge(s.similarity, s.rank)[0] == "distorted" for s in right]))
 
 
 def joint_limit(alarms: Sequence[Sequence[float]]) -> int:
     """Smallest number of intent biases that right formulations exceed at most one time in ten.
 
-    A right formulation takes all its components from one patient, one right statement of each, so
-    that a patient who is hard to read in one component and in another counts as such. The number
-    of false alarms over all such draws is exact for a patient, and averaged over patients.
-
     Args:
         alarms: per patient, per component, the share of right statements called distorted.
     """
-    tails = []
-    for rates in alarms:
-        distribution = np.array([1.0])
-        for rate in rates:
-            distribution = np.convolve(distribution, [1 - rate, rate])
-        tails.append(1 - np.cumsum(distribution))
+    tails = np.array([tail(rates) for rates in alarms])
     # Rounded: a tail of exactly one in ten must not depend on the last digit of a sum.
-    return int(np.argmax(np.mean(tails, axis=0).round(9) <= REROUTE_WHEN_RIGHT))
+    return int(np.argmax(tails.mean(axis=0).round(9) <= REROUTE_WHEN_RIGHT))
 
 
-def main() -> None:
-    """Derive the provisional thresholds and write them beside the built-in data."""
-    from mentalarena.roster import builtin_cases
-    from mentalarena.similarity import SentenceEncoder
+def tail(rates: Sequence[float]) -> Floats:
+    """Per number k from 0: the share of whole right formulations with more than k false alarms.
 
-    cases = [case for case in builtin_cases().values() if case.split != "test"]
-    thresholds = derive(cases, principle_groups(), SentenceEncoder())
-    target = Path(__file__).parent / "data" / "thresholds.json"
-    target.write_text(thresholds.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    A right formulation takes all its components from one patient, one right statement of each, so
+    that a patient who is hard to read in one component and in another counts as such: nothing is
+    taken as independent over patients. The count over all such draws of one patient is exact.
+    """
+    distribution = np.array([1.0])
+    for rate in rates:
+        distribution = np.convolve(distribution, [1 - rate, rate])
+    return np.asarray(1 - np.cumsum(distribution), dtype=np.float64)
 
 
-if __name__ == "__main__":
-    main()
+def _alarms(
+    rows: Mapping[Component, Sequence[Scored]], distorted: Mapping[Component, np.ndarray[Any, Any]]
+) -> dict[str, list[float]]:
+    """Per patient, per open component: the share of right statements called distorted.
+
+    Which behavior principle a patient shows is the encoder's choice, so that component's share is
+    that of all principles.
+    """
+    principle = Component.BEHAVIOR_PRINCIPLES
+    of_principles = [
+        bool(called)
+        for row, called in zip(rows[principle], distorted[principle], strict=True)
+        if row.item.right
+    ]
+    shared = float(np.mean(of_principles))
+    found: dict[str, list[float]] = {}
+    for component in RECORDED:
+        by_patient: dict[str, list[bool]] = {}
+        for row, called in zip(rows[component], distorted[component], strict=True):
+            if row.item.right:
+                by_patient.setdefault(row.item.owner, []).append(bool(called))
+        for patient_id, calls in by_patient.items():
+            found.setdefault(patient_id, []).append(float(np.mean(calls)))
+    return {patient_id: [*rates, shared] for patient_id, rates in found.items()}
+
+
+def derive(
+    tuning: Mapping[Component, Sequence[Scored]], encoder_hash: str
+) -> tuple[Thresholds, dict[Component, Floats]]:
+    """Thresholds from tuning statements, and the out-of-fold scores that they were set by."""
+    recorded = [row for component in RECORDED for row in tuning[component]]
+    principle = Component.BEHAVIOR_PRINCIPLES
+    weights = dict.fromkeys(RECORDED, _fit(recorded)) | {principle: _fit(tuning[principle])}
+    pooled = out_of_fold(recorded)
+    found: dict[Component, Floats] = {principle: out_of_fold(tuning[principle])}
+    start = 0
+    for component in RECORDED:
+        found[component] = pooled[start : start + len(tuning[component])]
+        start += len(tuning[component])
+    components = {
+        component: ComponentThreshold(threshold=0.5, band_low=0.4, band_high=0.5)
+        if component in CLOSED_LISTS
+        else _limits(weights[component], tuning[component], found[component])
+        for component in Component
+    }
+    called = {c: called_distorted(tuning[c], found[c], components[c]) for c in OPEN}
+    alarms = _alarms(tuning, called)
+    thresholds = Thresholds(
+        encoder=ENCODER_NAME,
+        encoder_hash=encoder_hash,
+        scorer=SCORER,
+        scorer_version=SCORER_VERSION,
+        made_from=f"author-written statements about {len(alarms)} train and dev patients",
+        components=components,
+        max_intent_bias=joint_limit(list(alarms.values())),
+        # A complete formulation states every component, so none of them is rerouted by this.
+        max_missed=0,
+    )
+    return thresholds, found
+
+
+def called_distorted(
+    rows: Sequence[Scored], found: Floats, limits: ComponentThreshold
+) -> np.ndarray[Any, Any]:
+    """Which statements the decoder calls distorted: by score, or because they contradict."""
+    return np.logical_or(found < limits.band_low, [row.contradicts for row in rows])
+
+
+def report(
+    rows: Mapping[Component, Sequence[Scored]],
+    found: Mapping[Component, Floats],
+    thresholds: Thresholds,
+) -> dict[str, Any]:
+    """What scores and verdicts are worth: pooled over what a record states, and per component."""
+    pooled = _figures(
+        [row for c in RECORDED for row in rows[c]],
+        np.concatenate([found[c] for c in RECORDED]),
+        np.concatenate(
+            [called_distorted(rows[c], found[c], thresholds.components[c]) for c in RECORDED]
+        ),
+        np.concatenate([found[c] >= thresholds.components[c].band_high for c in RECORDED]),
+    )
+    called = {c: called_distorted(rows[c], found[c], thresholds.components[c]) for c in OPEN}
+    alarms = _alarms(rows, called)
+    patients = list(alarms)
+    limit = thresholds.max_intent_bias
+    tails = np.array([tail(alarms[patient])[limit] for patient in patients])
+    pooled["reroute_when_right"] = clustered(lambda at: float(tails[at].mean()), patients)
+    components = {
+        c.value: _figures(
+            rows[c], found[c], called[c], found[c] >= thresholds.components[c].band_high
+        )
+        for c in OPEN
+    }
+    return {"pooled": pooled, "components": components}
+
+
+def _figures(
+    rows: Sequence[Scored],
+    found: Floats,
+    called: np.ndarray[Any, Any],
+    aligned: np.ndarray[Any, Any],
+) -> dict[str, Any]:
+    kinds = np.array([row.item.kind for row in rows])
+    owners = np.array([row.item.cluster for row in rows])
+    # What contradicts outright is wrong with certainty as far as the decoder is concerned.
+    ranked = np.where([row.contradicts for row in rows], -1.0, found)
+    right = np.isin(kinds, RIGHT)
+
+    def share(which: np.ndarray[Any, Any], what: np.ndarray[Any, Any]) -> dict[str, Any]:
+        at = np.flatnonzero(which)
+        return clustered(lambda picked: float(what[at][picked].mean()), owners[at].tolist())
+
+    def area(kind: str) -> dict[str, Any]:
+        at = np.flatnonzero(right | (kinds == kind))
+
+        def of(picked: np.ndarray[Any, Any]) -> float:
+            rows_ = at[picked]
+            return auc(ranked[rows_[right[rows_]]], ranked[rows_[~right[rows_]]])
+
+        return {**clustered(of, owners[at].tolist()), "n": int((kinds == kind).sum())}
+
+    present = [kind for kind in WRONG if (kinds == kind).any()]
+    result: dict[str, Any] = {f"auc_{kind}": area(kind) for kind in present}
+    result["false_alarm"] = share(right, called)
+    result["right_aligned"] = share(right, aligned & ~called)
+    result["miss"] = share(kinds == "other_patient", ~called)
+    result["miss_by_kind"] = {kind: share(kinds == kind, ~called) for kind in present}
+    result["called_aligned_by_kind"] = {
+        kind: share(kinds == kind, aligned & ~called) for kind in present
+    }
+    result["distorted_by_form"] = {
+        form: round(auc(ranked[right], ranked[forms == form]), 4)
+        for forms in [np.array([row.item.form for row in rows])]
+        for form in sorted({row.item.form for row in rows if row.item.kind == "distorted"})
+    }
+    return result
+
+
+def calibrate(
+    embedder: Embedder, say: Callable[[str], None] = lambda text: None
+) -> tuple[Thresholds, dict[str, Any], dict[str, Any]]:
+    """Thresholds, the report (``tuning`` out of fold, and ``test``), and scores for the plots."""
+    say("comparing train and dev patients' statements")
+    tuning = compared("tuning", embedder)
+    thresholds, found = derive(tuning, embedder.hash)
+    say("comparing test patients' statements")
+    test = compared("test", embedder)
+    final = {}
+    for component in OPEN:
+        weights = thresholds.components[component].weights
+        assert weights is not None
+        final[component] = scores(test[component], weights)
+    say("resampling patients for the intervals")
+    result = {
+        "encoder": thresholds.encoder,
+        "encoder_hash": thresholds.encoder_hash,
+        "scorer": thresholds.scorer,
+        "scorer_version": thresholds.scorer_version,
+        "thresholds_hash": thresholds.hash,
+        "max_intent_bias": thresholds.max_intent_bias,
+        "test": report(test, final, thresholds),
+        "tuning": report(tuning, found, thresholds),
+    }
+    plotted = {
+        "tuning": [(row.item.kind, value) for c in RECORDED
+                   for row, value in zip(tuning[c], found[c], strict=True)],
+        "test": [(row.item.kind, value) for c in RECORDED
+                 for row, value in zip(test[c], final[c], strict=True)],
+    }  # fmt: skip
+    return thresholds, result, plotted

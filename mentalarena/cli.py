@@ -32,6 +32,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "judges": ("graphs.judges:judges", "Agreement of judges, and what sways judge and patient."),
     "replay": ("graphs.reproduce:replay", "Make stored episodes again, without a model; compare."),
     "branch": ("graphs.branch:branch", "Play an episode again from some step on."),
+    "calibrate": ("mentalarena.calibrate:calibrate", "Derive and test the decoder's thresholds."),
     "cases": ("graphs.cases:cases", "List, check, import, make and compare patients."),
     "dataset": ("training.dataset:dataset", "Make training data from stored episodes."),
     "evaluate": ("training.evaluate:evaluate", "Measure a model, with error bars."),

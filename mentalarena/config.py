@@ -14,6 +14,17 @@ from mentalarena.errors import ConfigurationError
 
 Guidance = Literal["none", "topic", "placebo", "oracle"]
 
+Scorer = Literal["embedding", "judge"]
+Probes = Literal["until-aligned", "all"]
+Ablation = Literal["none", "encoder", "decoder"]
+CHOICES: dict[str, tuple[str, ...]] = {
+    "guidance": get_args(Guidance),
+    "scorer": get_args(Scorer),
+    "probes": get_args(Probes),
+    "ablate": get_args(Ablation),
+}
+"""What the settings that are one of several may be."""
+
 DEFAULT_DB = "arena.db"
 
 
@@ -109,6 +120,15 @@ class ArenaConfig:
     """Seat spec of the judge."""
     guidance: Guidance = "topic"
     """What the therapist is told after a reroute: none, topic, placebo or oracle."""
+    scorer: Scorer = "embedding"
+    """Who decides whether a statement is true of the record: the sentence encoder's score, or a
+    model on the judge's seat; the encoder's figures are recorded either way."""
+    probes: Probes = "until-aligned"
+    """When probing ends: at the first aligned formulation, or (``all``) when the probes are used,
+    so that every arm of a comparison has the same number of exchanges."""
+    ablate: Ablation = "none"
+    """What is switched off: ``encoder`` (the patient's behavior principle is drawn at random) or
+    ``decoder`` (formulations are judged and recorded, and never lead to a reroute)."""
     exchanges: int = _DEFAULT.exchanges
     """Question-and-answer pairs before the first formulation."""
     probe_rounds: int = _DEFAULT.probe_rounds
@@ -139,9 +159,14 @@ class ArenaConfig:
     """Path of a file of behavior principles; empty for the built-in ones."""
 
     def __post_init__(self) -> None:
-        if self.guidance not in get_args(Guidance):
+        for name, choices in CHOICES.items():
+            if getattr(self, name) not in choices:
+                raise ConfigurationError(
+                    f"{name} {getattr(self, name)!r} is unknown: use {', '.join(choices)}"
+                )
+        if self.scorer == "judge" and self.judge == "rules":
             raise ConfigurationError(
-                f"guidance {self.guidance!r} is unknown: use {', '.join(get_args(Guidance))}"
+                "scorer judge needs a model on the judge's seat, not rules: name one with --judge"
             )
         for item in fields(self):
             value = getattr(self, item.name)

@@ -1,31 +1,40 @@
 """Symptom Decoder: compares what the therapist understood with what the patient holds.
 
 Why: this is the instrument on which the dialogue is rerouted, so every figure that decided
-something is returned with the verdict. Per component: is the evidence really in the dialogue; how
-similar is the statement to the record; how many *other* patients would it fit at least as well
-(a vague guess fits everyone). Then the decision on the whole formulation, by a joint rule.
-Source of the idea: MentalArena (arXiv 2410.06845), symptom decoder; thresholds, rank and evidence
-are ours.
+something is returned with the verdict, and the reason names the clause and the quote. Per
+component: is the evidence really in the dialogue; does the statement repeat a clause and turn it
+round (:mod:`mentalarena.contrast`); how much better does it fit this record than those of other
+patients (a vague guess fits everyone) and than the patient's other components
+(:mod:`mentalarena.comparison`). Then the decision on the whole formulation, by a joint rule.
+Source of the idea: MentalArena (arXiv 2410.06845), symptom decoder; score, limits and evidence are
+ours.
 """
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Literal, NamedTuple, Protocol
 
-from mentalarena.calibration import Thresholds
-from mentalarena.case import COMPONENTS, Component
-from mentalarena.comparison import Peers, compare
+from mentalarena.case import CLOSED_LISTS, COMPONENTS, Component
+from mentalarena.clauses import statement_parts
+from mentalarena.closed_lists import labels_in, overlap
+from mentalarena.comparison import Comparison, Peers
+from mentalarena.contrast import contrast
 from mentalarena.encoder import EncodedSymptoms
 from mentalarena.similarity import Embedder
+from mentalarena.thresholds import SCORER, ComponentThreshold, Thresholds
 
 Verdict = Literal["aligned", "unclear", "missed", "distorted", "unsupported"]
 Outcome = Literal["biased", "incomplete", "aligned"]
 INTENT_BIAS: frozenset[Verdict] = frozenset({"distorted", "unsupported"})
 
-SCORER = "embedding"
 _MIN_QUOTE_WORDS = 3
+_LONGEST_SHOWN = 60
+"""Characters of a quote in a reason."""
+JUDGE_ALIGNED, JUDGE_UNCLEAR = 0.7, 0.4
+"""Ratings of a judge (0 to 1) from which a statement is aligned, or not distorted. Set by the words
+of its rubric, not calibrated."""
 _STOP_WORDS = (
     "a about ah all am an and any are as at be been but can can't could couldn't did didn't "
     "do does doesn't don't for from get go got guess had has have he her him his how i i'd "
@@ -61,15 +70,24 @@ class Deviation:
     component: Component
     scorer: str
     similarity: float | None
-    """Cosine, or set overlap for closed lists; None when there is nothing to compare."""
+    """Support by the record, a cosine; set overlap for closed lists; None when nothing is said."""
     rank: float | None
-    """Share of other patients whose component is at least as similar, 0 to 1."""
+    """Share of other patients whose component supports it at least as well, 0 to 1."""
+    score: float | None
+    """What is held against the limits, 0 to 1."""
     threshold: float
     band_low: float
     band_high: float
-    rank_limit: float
+    clause: int | None
+    """Number, from 0, of the record's clause that the verdict is about; None where it is all."""
+    features: Mapping[str, float] | None
+    """What the score was made of."""
     verdict: Verdict
     reason: str
+    """In figures, with the clause's number and the quote; never the record's words."""
+    judge_score: float | None = None
+    """A judge's rating, 0 to 1, when one was asked and could be read."""
+    judge_reason: str = ""
 
     @property
     def severity(self) -> float:
@@ -78,9 +96,17 @@ class Deviation:
             return 0.0
         if self.verdict == "unsupported":
             return 1.0
-        if self.verdict == "missed" or self.similarity is None:
+        if self.verdict == "missed" or self.score is None:
             return 0.5
-        return round(min(1.0, 0.5 + max(0.0, self.band_low - self.similarity)), 6)
+        return round(min(1.0, 0.5 + max(0.0, self.band_low - self.score)), 6)
+
+
+class Rating(NamedTuple):
+    """What a judge makes of one component: how true the statement is of the record."""
+
+    score: float | None
+    """0 to 1; None when the answer could not be read."""
+    reason: str
 
 
 class Decision(NamedTuple):
@@ -129,13 +155,18 @@ def found_quotes(quotes: Sequence[str], spoken: Sequence[str]) -> list[str]:
     return found
 
 
+def _short(text: str) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= _LONGEST_SHOWN else text[:_LONGEST_SHOWN].rsplit(" ", 1)[0] + " …"
+
+
 class SymptomDecoder:
     """Judges formulations under one set of thresholds."""
 
     def __init__(self, embedder: Embedder, thresholds: Thresholds, peers: Peers) -> None:
         self._embedder = embedder
         self._thresholds = thresholds
-        self._peers = peers
+        self._comparison = Comparison(peers, embedder)
 
     def decode(
         self,
@@ -147,7 +178,7 @@ class SymptomDecoder:
         """Verdict per component, and the decision.
 
         Args:
-            patient_id: whose record it is; left out of the ranking.
+            patient_id: whose record it is; never compared against as another's.
             encoded: what the patient holds.
             formulation: what the therapist states.
             spoken: the patient's turns, in order: the only valid evidence.
@@ -156,7 +187,7 @@ class SymptomDecoder:
             self._judge(patient_id, component, encoded, formulation[component], spoken)
             for component in COMPONENTS
         )
-        return deviations, self._decide(deviations)
+        return deviations, self.decide(deviations)
 
     def _judge(
         self,
@@ -167,44 +198,121 @@ class SymptomDecoder:
         spoken: Sequence[str],
     ) -> Deviation:
         limits = self._thresholds.components[component]
-
-        def verdict(
-            kind: Verdict, reason: str, similarity: float | None = None, rank: float | None = None
-        ) -> Deviation:
-            return Deviation(
-                component,
-                SCORER,
-                similarity,
-                rank,
-                limits.threshold,
-                limits.band_low,
-                limits.band_high,
-                limits.rank_limit,
-                kind,
-                reason,
-            )
-
+        blank = Deviation(
+            component, SCORER, None, None, None,
+            limits.threshold, limits.band_low, limits.band_high, None, None, "missed", "not stated",
+        )  # fmt: skip
         if not stated.statement.strip():
-            return verdict("missed", "not stated")
-        similarity, rank = compare(
-            component,
-            encoded.components[component],
-            stated.statement,
-            self._peers(component, patient_id),
-            self._embedder,
+            return blank
+        measured = (
+            self._overlapping(blank, encoded, stated, limits)
+            if component in CLOSED_LISTS
+            else self._compared(blank, patient_id, encoded, stated, limits)
         )
         given = given_quotes(stated.quotes)
         found = found_quotes(given, spoken)
         share = f"{len(found)} of {len(given)} quotes found"
         # One true quote among many invented ones is a cover, not evidence.
         if not found or 2 * len(found) < len(given):
-            return verdict("unsupported", share if given else "no quote given", similarity, rank)
-        kind, reason = limits.judge(similarity, rank)
+            unsaid = [quote for quote in given if quote not in found]
+            why = f'{share}; not said: "{_short(unsaid[0])}"' if given else "no quote given"
+            return replace(measured, verdict="unsupported", reason=why)
+        reason = f'{measured.reason}; from "{_short(found[0])}"'
         if len(found) < len(given):
             reason = f"{reason}; {share}"
-        return verdict(kind, reason, similarity, rank)
+        return replace(measured, reason=reason)
 
-    def _decide(self, deviations: Sequence[Deviation]) -> Decision:
+    def _overlapping(
+        self,
+        blank: Deviation,
+        encoded: EncodedSymptoms,
+        stated: Stated,
+        limits: ComponentThreshold,
+    ) -> Deviation:
+        """A closed list: the labels that are named, as a set."""
+        held = frozenset(encoded.components[blank.component])
+        named = labels_in(blank.component, stated.statement, self._embedder)
+        score = round(overlap(named, held), 6)
+        verdict, why = limits.judge(score)
+        shared = f"{len(named & held)} of {len(held)} labels, {len(named - held)} others"
+        return replace(
+            blank, similarity=score, score=score, verdict=verdict, reason=f"{why}: {shared}"
+        )
+
+    def _compared(
+        self,
+        blank: Deviation,
+        patient_id: str,
+        encoded: EncodedSymptoms,
+        stated: Stated,
+        limits: ComponentThreshold,
+    ) -> Deviation:
+        """Free text: the score of the comparison, unless it turns a clause round."""
+        component = blank.component
+        assert limits.weights is not None
+        held = self._comparison.holds(component, patient_id, encoded.wordings)
+        figures = self._comparison.compare(component, held, stated.statement)
+        parts = statement_parts(stated.statement)
+        score = limits.weights.score(figures.features)
+        verdict, why = limits.judge(score)
+        clear = verdict != "distorted"
+        at = max(range(len(parts)), key=lambda i: figures.likeness[i] * (1 if clear else -1))
+        clause = figures.clauses[at]
+        reason = (
+            f'{why}: "{_short(parts[at])}" is nearest to clause {clause + 1} '
+            f"({figures.likeness[at]:.2f})"
+        )
+        turned = contrast(stated.statement, encoded.wordings[component])
+        if turned is not None:
+            verdict, clause = "distorted", turned.clause
+            reason = f'{turned.kind}: "{_short(turned.part)}" turns clause {clause + 1} round'
+        return replace(
+            blank,
+            similarity=figures.similarity,
+            rank=figures.rank,
+            score=score,
+            clause=clause,
+            features=figures.features,
+            verdict=verdict,
+            reason=reason,
+        )
+
+    def judged(
+        self, deviations: Sequence[Deviation], ratings: Mapping[Component, Rating]
+    ) -> tuple[tuple[Deviation, ...], Decision]:
+        """The verdicts as a judge has them, beside what the encoder measured.
+
+        What is not stated or not supported stays so; a rating that could not be read is unclear.
+        """
+        found = []
+        for deviation in deviations:
+            rating = ratings.get(deviation.component)
+            if rating is None:
+                found.append(deviation)
+                continue
+            verdict: Verdict
+            if rating.score is None:
+                verdict, why = "unclear", "the judge's answer could not be read"
+            elif rating.score >= JUDGE_ALIGNED:
+                verdict, why = "aligned", f"judge {rating.score:.1f} ≥ {JUDGE_ALIGNED}"
+            elif rating.score >= JUDGE_UNCLEAR:
+                verdict, why = "unclear", f"judge {rating.score:.1f} < {JUDGE_ALIGNED}"
+            else:
+                verdict, why = "distorted", f"judge {rating.score:.1f} < {JUDGE_UNCLEAR}"
+            found.append(
+                replace(
+                    deviation,
+                    scorer="judge",
+                    verdict=verdict,
+                    reason=f"{why}; encoder: {deviation.verdict}, {deviation.reason}",
+                    judge_score=rating.score,
+                    judge_reason=rating.reason,
+                )
+            )
+        return tuple(found), self.decide(found)
+
+    def decide(self, deviations: Sequence[Deviation]) -> Decision:
+        """The decision on a whole formulation, by the joint rule."""
         bias = [d.component.label for d in deviations if d.verdict in INTENT_BIAS]
         gaps = [d.component.label for d in deviations if d.verdict == "missed"]
         limit, gap_limit = self._thresholds.max_intent_bias, self._thresholds.max_missed

@@ -79,12 +79,11 @@ def _encoder() -> Check:
 
 
 def _thresholds() -> Check:
-    from mentalarena.calibration import read_thresholds
     from mentalarena.similarity import SentenceEncoder
+    from mentalarena.thresholds import read_thresholds
 
     thresholds = read_thresholds("", SentenceEncoder())
-    kind = "provisional" if thresholds.provisional else "calibrated"
-    return Check("thresholds", "ok", f"{kind}: {thresholds.made_from}")
+    return Check("thresholds", "ok", f"made from {thresholds.made_from}")
 
 
 def _people() -> Check:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mentalarena.case import Case, Component, Principle, PrincipleGroup
+from mentalarena.comparison import Wordings, case_wordings
 from mentalarena.similarity import Embedder
 
 TOP_GROUPS = 5
@@ -22,6 +23,9 @@ class EncodedSymptoms:
     """Components of a case and the chosen principle: what a formulation is compared with."""
 
     components: Mapping[Component, tuple[str, ...]]
+    """Per component its clauses, as the record words them."""
+    wordings: Mapping[Component, Wordings]
+    """Per component that is stated in free text: each clause, and the patient's ways to say it."""
 
     def text(self, component: Component) -> str:
         """One component as running text."""
@@ -41,7 +45,9 @@ def encode(case: Case, principle: Principle) -> EncodedSymptoms:
         if component is not Component.BEHAVIOR_PRINCIPLES
     }
     components[Component.BEHAVIOR_PRINCIPLES] = (principle.text,)
-    return EncodedSymptoms(components)
+    wordings = case_wordings(case)
+    wordings[Component.BEHAVIOR_PRINCIPLES] = ((principle.text, *principle.utterances),)
+    return EncodedSymptoms(components, wordings)
 
 
 def candidates(

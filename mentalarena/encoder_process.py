@@ -208,6 +208,10 @@ class EncoderProcess:
                     "the process of the sentence encoder ended (what it said is above; one that "
                     "the system killed says nothing: it may be out of memory)"
                 ) from error
+            except BaseException:
+                # Interrupted: the answer that still comes would be taken for the next one's.
+                self.stop()
+                raise
         if heard[:1] == _BAD:
             raise ConfigurationError(heard[1:].decode())
         return np.frombuffer(heard[1:], dtype="<f4").reshape(len(texts), DIMENSIONS)

@@ -46,17 +46,23 @@ def _grams(text: str, n: int) -> set[tuple[str, ...]]:
     return {tuple(words[i : i + n]) for i in range(len(words) - n + 1)}
 
 
-def leak(text: str, record: Sequence[str]) -> float:
+def leak(text: str, record: Sequence[str], fixed: str = "") -> float:
     """Share of the record's three-word spans (whole clauses where shorter) found in ``text``.
 
     0 for a text that carries nothing of the record, 1 for one that carries all of it.
+
+    Args:
+        text: what the therapist is let know.
+        record: the clauses that it might carry.
+        fixed: words that it has whatever the record is; a span of them tells nothing of it, even
+            where the record happens to say "you do not know" too.
     """
     found = total = 0
     for clause in record:
         n = min(3, len(re.findall(r"\w+", clause)))
         if n == 0:
             continue
-        spans = _grams(clause, n)
+        spans = _grams(clause, n) - _grams(fixed, n)
         total += len(spans)
         found += len(spans & _grams(text, n))
     return round(found / total, 6) if total else 0.0

@@ -524,6 +524,18 @@ create index evaluation_items_item on evaluation_items(item_hash);
 """
 
 
+ADDED: Final = {
+    "deviations": {
+        "score": "what is held against the limits, 0 to 1",
+        "clause": "of the record, from 0, that the verdict is about",
+        "features": "JSON; what the score was made of",
+        "judge_score": "rating by a model on the judge's seat, 0 to 1",
+        "judge_reason": "its words; no seat reads them",
+    }
+}
+"""Notes of columns that were added later: SQLite takes no comment with them."""
+
+
 @migrations()
 def m001_tables(db: Database) -> None:
     """Every table of the first release, with full-text search on turns."""
@@ -554,6 +566,22 @@ def m004_instruments(db: Database) -> None:
     """Findings of the safety rules, and how far a patient kept to its record."""
     for part in (_INSTRUMENTS, EXCLUSIONS):
         db.executescript(part)
+
+
+@migrations()
+def m005_decoder_scores(db: Database) -> None:
+    """What a verdict rests on: score, clause and figures; a judge's opinion beside them.
+
+    ``rank_limit`` stays for what was stored with it; the rank is one of the figures now.
+    """
+    for column in (
+        "score real",
+        "clause integer",
+        "features text check (features is null or json_valid(features))",
+        "judge_score real",
+        "judge_reason text not null default ''",
+    ):
+        db.execute(f"alter table deviations add column {column}")
 
 
 def names() -> list[str]:

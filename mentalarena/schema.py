@@ -14,7 +14,7 @@ from typing import Final
 
 from sqlite_utils import Database
 
-from mentalarena.migrations import migrations
+from mentalarena.migrations import ADDED, migrations
 from mentalarena.rows import read_tables
 
 ABOUT: Final = {
@@ -120,6 +120,7 @@ def _table(database: Database, name: str, key: tuple[str, ...]) -> str:
     notes = dict(re.findall(r'^  "?(\w+)"? .*?-- (.*)$', table.schema, re.MULTILINE))
     # A check may follow its column on a line of its own; the note then belongs to that column.
     notes |= dict(re.findall(r"^  (\w+) [^\n]*\n    [^\n]*-- (.*)$", table.schema, re.M))
+    notes |= ADDED.get(name, {})
     references = {
         ", ".join(columns): f"`{other}`" for columns, other in _foreign_keys(database, name)
     }

@@ -18,7 +18,9 @@ from mentalarena.errors import StoreError
 from mentalarena.store_api import Params
 from mentalarena.store_file import explain, open_reader, primary_code
 
-SCHEMA: Final = ("m001_tables", "m002_views", "m003_evaluations", "m004_instruments")
+SCHEMA: Final = (
+    "m001_tables", "m002_views", "m003_evaluations", "m004_instruments", "m005_decoder_scores",
+)  # fmt: skip
 """The migrations of this version. Importing them takes longer than all of a reader's work, so their
 names stand here too; a test compares the two."""
 VECTORS: Final = (

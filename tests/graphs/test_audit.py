@@ -237,8 +237,8 @@ def test_the_thresholds_of_the_run_are_kept_with_it(
     server: MockServer,
 ) -> None:
     """Verdicts decide what is asked: without the run's own thresholds nothing after them fits."""
-    from mentalarena.calibration import read_thresholds
     from mentalarena.similarity import SentenceEncoder
+    from mentalarena.thresholds import read_thresholds
 
     values = json.loads(read_thresholds("", SentenceEncoder()).text)
     values["max_intent_bias"] = values["max_missed"] = 8

@@ -18,11 +18,11 @@ from graphs.branch import branch
 from graphs.ledger import TRAJECTORY
 from graphs.play import run
 from graphs.reproduce import EPISODE, KEYS, replay
-from mentalarena.calibration import read_thresholds
 from mentalarena.migrations import migrations
 from mentalarena.rows import read_tables
 from mentalarena.similarity import SentenceEncoder
 from mentalarena.store_reader import open_readonly
+from mentalarena.thresholds import read_thresholds
 from tests.graphs.batches import SHORT, model, result, short_recipe
 from tests.graphs.test_commands import Command, Ended, command, one_line  # noqa: F401
 
@@ -215,7 +215,7 @@ TAMPERED = {
     "turns.disclosed": "update turns set disclosed = '[\"none:0\"]' {first} and idx = 2",
     "deviations.similarity": "update deviations set similarity = 0.123456 {first} "
     "and round = 0 and component = 'emotions'",
-    "deviations.rank_limit": "update deviations set rank_limit = rank_limit + 1e-9 {first} "
+    "deviations.score": "update deviations set score = score + 1e-9 {first} "
     "and round = 0 and component = 'behaviors'",
     "decisions.reason": "update decisions set reason = 'by chance' {first} and round = 0",
     "injections.truth": "update injections set truth = '?' where (episode_id, round, component) = "

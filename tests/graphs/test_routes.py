@@ -81,6 +81,29 @@ def test_after_decode_goes_on_when_aligned_or_out_of_probes() -> None:
     assert "probes are used" in route.reason
 
 
+def test_all_probes_are_used_whatever_the_decision() -> None:
+    config = replace(CONFIG, probes="all")
+    aligned: Any = {"decisions": [decision("aligned", None)]}
+    for number in (1, 2):
+        route = routes.after_decode(aligned, config)
+        assert route.target == "therapist"
+        assert f"a question without guidance (probe {number} of 2)" in route.reason
+        aligned["decisions"].append(decision("aligned", None))
+    assert routes.after_decode(aligned, config).target == "diagnose"
+
+
+@pytest.mark.parametrize(
+    ("probes", "target"), [("until-aligned", "diagnose"), ("all", "therapist")]
+)
+def test_without_a_decoder_nothing_is_rerouted(probes: Any, target: str) -> None:
+    config = replace(CONFIG, ablate="decoder", probes=probes)
+    assert not routes.will_probe("biased", 0, config)
+    state: Any = {"decisions": [decision("biased", None)]}
+    route = routes.after_decode(state, config)
+    assert route.target == target
+    assert "the decoder is off" in route.reason
+
+
 @pytest.mark.parametrize(
     ("outcome", "probes", "expected"),
     [("aligned", 0, False), ("biased", 0, True), ("incomplete", 1, True), ("biased", 2, False)],

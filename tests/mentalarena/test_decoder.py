@@ -6,12 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mentalarena.calibration import Thresholds, peers, ranked_against, read_thresholds
 from mentalarena.case import CLOSED_LISTS, COMPONENTS, Component
-from mentalarena.decoder import SymptomDecoder, found_quotes, normalize
+from mentalarena.comparison import builtin_peers
+from mentalarena.decoder import Rating, SymptomDecoder, found_quotes, normalize
 from mentalarena.encoder import TOP_GROUPS, EncodedSymptoms, candidates, encode
 from mentalarena.roster import builtin_cases, principle_groups
 from mentalarena.similarity import SentenceEncoder
+from mentalarena.thresholds import Thresholds, read_thresholds
 
 SPOKEN = [
     "Most nights I lie awake until three. It's exhausting.",
@@ -31,7 +32,7 @@ def thresholds(encoder: SentenceEncoder) -> Thresholds:
 
 @pytest.fixture(scope="module")
 def decoder(encoder: SentenceEncoder, thresholds: Thresholds) -> SymptomDecoder:
-    return SymptomDecoder(encoder, thresholds, ranked_against(peers(builtin_cases())))
+    return SymptomDecoder(encoder, thresholds, builtin_peers(builtin_cases()))
 
 
 def right(
@@ -104,7 +105,8 @@ def test_the_record_itself_is_aligned(
     assert {d.verdict for d in deviations} == {"aligned"}
     assert decision.outcome == "aligned"
     for deviation in deviations:
-        assert deviation.similarity == pytest.approx(1.0, abs=1e-5)
+        assert deviation.score is not None
+        assert deviation.score >= deviation.band_high
         assert deviation.severity == 0
 
 
@@ -139,7 +141,9 @@ def test_a_right_statement_on_no_evidence_is_unsupported(
     deviations, _ = decoder.decode("maren", encoded, said, spoken)
     verdict = deviations[COMPONENTS.index(Component.BEHAVIORS)]
     assert verdict.verdict == "unsupported"
-    assert verdict.similarity == pytest.approx(1.0, abs=1e-5), "figures are kept all the same"
+    assert verdict.score is not None, "figures are kept all the same"
+    assert verdict.score > 0.9
+    assert verdict.reason == '0 of 1 quotes found; not said: "never said this here"'
     assert verdict.severity == 1
 
 
@@ -156,9 +160,9 @@ def test_more_intent_biases_than_the_joint_rule_allows(
 @pytest.mark.parametrize(
     ("invented", "verdict", "reason"),
     [
-        (0, "aligned", "1.00 ≥ 0.41"),
-        (1, "aligned", "1.00 ≥ 0.41; 1 of 2 quotes found"),
-        (2, "unsupported", "1 of 3 quotes found"),
+        (0, "aligned", '; from "I said all of this aloud"'),
+        (1, "aligned", "1 of 2 quotes found"),
+        (2, "unsupported", '1 of 3 quotes found; not said: "never said this sentence 0"'),
     ],
 )
 def test_half_of_the_quotes_must_be_found(
@@ -171,9 +175,47 @@ def test_half_of_the_quotes_must_be_found(
     padded = (*real, real[0].upper(), *false)
     said[Component.BEHAVIORS] = said[Component.BEHAVIORS]._replace(quotes=padded)
     deviation = decoder.decode("maren", encoded, said, spoken)[0][6]
-    assert (deviation.component, deviation.verdict, deviation.reason) == (
-        Component.BEHAVIORS, verdict, reason,
-    )  # fmt: skip
+    assert (deviation.component, deviation.verdict) == (Component.BEHAVIORS, verdict)
+    assert deviation.reason.endswith(reason)
+
+
+def test_a_reason_names_clause_and_quote_and_not_the_record(
+    decoder: SymptomDecoder, encoder: SentenceEncoder
+) -> None:
+    encoded, said, spoken = right("maren-1", encoder)
+    held = encoded.components[Component.COPING_STRATEGIES]
+    turned = "They do not " + held[1].removeprefix("They ")
+    said[Component.COPING_STRATEGIES] = said[Component.COPING_STRATEGIES]._replace(statement=turned)
+    deviations, _ = decoder.decode("maren", encoded, said, spoken)
+    found = deviations[COMPONENTS.index(Component.COPING_STRATEGIES)]
+    assert (found.verdict, found.clause) == ("distorted", 1)
+    assert found.reason.startswith('negated: "They do not ')
+    assert "clause 2" in found.reason
+    assert "I said all of this aloud" in found.reason
+    assert found.features is not None
+    assert set(found.features) == {"support_z", "margin"}
+
+
+def test_a_judges_ratings_decide_and_the_encoders_figures_stay(
+    decoder: SymptomDecoder, encoder: SentenceEncoder
+) -> None:
+    encoded, said, spoken = right("maren-1", encoder)
+    deviations, _ = decoder.decode("maren", encoded, said, spoken)
+    ratings = dict.fromkeys(COMPONENTS, Rating(0.9, "true"))
+    ratings[Component.BEHAVIORS] = Rating(0.1, "says the opposite")
+    ratings[Component.EMOTIONS] = Rating(0.5, "vague")
+    ratings[Component.COPING_STRATEGIES] = Rating(None, "")
+    judged, decision = decoder.judged(deviations, ratings)
+    verdicts = {d.component: d.verdict for d in judged}
+    assert verdicts[Component.BEHAVIORS] == "distorted"
+    assert verdicts[Component.EMOTIONS] == verdicts[Component.COPING_STRATEGIES] == "unclear"
+    assert decision.outcome == "aligned", "one intent bias is allowed"
+    for before, after in zip(deviations, judged, strict=True):
+        assert after.scorer == "judge"
+        assert (after.score, after.features) == (before.score, before.features)
+        assert before.reason in after.reason
+    ratings = dict.fromkeys(COMPONENTS, Rating(0.0, "no"))
+    assert decoder.judged(deviations, ratings)[1].outcome == "biased"
 
 
 @pytest.mark.parametrize("case_id", ["maren-1", "lucia-1"])

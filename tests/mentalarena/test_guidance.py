@@ -38,3 +38,13 @@ def test_none_tells_nothing() -> None:
     assert guidance_text("none", Component.EMOTIONS, "explore", RECORD) == ""
     assert leak("", RECORD) == 0
     assert ArenaConfig().guidance == "topic"
+
+
+def test_words_that_guidance_has_anyway_are_no_leak() -> None:
+    record = ["If you do not know enough, people laugh", "They keep quiet"]
+    topic = guidance_text("topic", Component.BEHAVIORS, "explore")
+    assert leak(topic, record) > 0, "by chance, the record uses words of the fixed text"
+    assert leak(topic, record, topic) == 0
+    oracle = guidance_text("oracle", Component.BEHAVIORS, "explore", record)
+    assert leak(oracle, record, topic) == 1
+    assert leak(topic + " They keep quiet.", record, topic) > 0
