@@ -12,7 +12,7 @@ arena: $(STAMP)
 	$(BIN)/python -m graphs.arena
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -q -m "not slow and not ray"
+	$(BIN)/python -m pytest -q -n auto --dist loadfile -m "not slow and not ray"
 
 # Installs the server of LangGraph Studio on first use: about 66 MB.
 test-slow: $(STAMP)
