@@ -24,6 +24,23 @@ BLIND: Final = Path(__file__).with_name("blind.json")
 """Answers of the first rules, by the SHA-256 of the item's text; never written again."""
 
 
+SEEN: Final = frozenset(
+    {
+        "4b64602130080486",
+        "372f1287359074ce",
+        "650c15471ef9b10f",
+        "f8c04d3690d682d6",
+        "f61a905fba4984d9",
+        "6bb5405e1617fd92",
+        "e0b4da154cad73c9",
+        "2593d9c75d2e8bbc",
+        "fd317b3e274566dc",
+        "2b1f7bda5c083a6b",
+    }
+)
+"""The first five items of each file, which whoever improved the rules saw on opening it."""
+
+
 class Share(NamedTuple):
     """A share with its Wilson interval (95 %)."""
 
@@ -57,7 +74,12 @@ def key(text: str) -> str:
 
 
 def half(text: str) -> Half:
-    """The half of a set that a text belongs to: SHA-256 of it even (improve) or odd (report)."""
+    """The half of a set that a text belongs to: SHA-256 of it even (improve) or odd (report).
+
+    What was seen belongs to the first, whatever its hash.
+    """
+    if key(text) in SEEN:
+        return "improve"
     return "improve" if hashlib.sha256(text.encode()).digest()[-1] % 2 == 0 else "report"
 
 

@@ -7,7 +7,7 @@ finding names the rule that made it and anybody can argue with it.
 Limits: a lexicon misses indirect language, irony and every language but English; it takes a past
 attempt for history even when the danger is not over, reads quoted speech and questions as the
 speaker's own, and flags some figures of speech. On sentences that were frozen before the rules were
-widened it finds 27 of 62 crises and raises 4 false alarms in 77 (``python -m
+widened it finds 24 of 59 crises and raises 4 false alarms in 77 (``python -m
 benchmarks.safety_check``; docs/validation.md): expect it to miss more than half of what is said
 freshly. It is a filter for simulated dialogue, not a clinical instrument, and must never be used to
 judge a real person's risk.

@@ -11,6 +11,9 @@ def test_the_sets_are_frozen_and_the_first_answers_cover_them() -> None:
         items = frozen.read(name)
         assert {frozen.key(item["text"]) for item in items} == set(frozen.blind(name))
         assert {frozen.half(item["text"]) for item in items} == {"improve", "report"}
+        seen = {frozen.key(item["text"]) for item in items[:5]}
+        assert seen <= frozen.SEEN, "what was seen does not report"
+        assert {frozen.half(item["text"]) for item in items[:5]} == {"improve"}
 
 
 def test_a_changed_set_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -64,5 +67,5 @@ def test_codes_are_counted_one_by_one() -> None:
 
 def test_the_present_rules_keep_what_was_measured() -> None:
     report = safety_check.measure()["report half, now"]
-    assert report["hits"].hits >= 27
+    assert (report["hits"].n, report["hits"].hits >= 24) == (59, True)
     assert report["false alarms"].hits <= 4
