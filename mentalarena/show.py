@@ -120,9 +120,16 @@ def grid(deviations: Sequence[Mapping[str, Any]], round_: int) -> RenderableType
             Text(component.label),
             marks,
             Text(last["verdict"], style=style),
-            Text(clean(last["reason"])),
+            Text(clean(in_short(last))),
         )
     return table
+
+
+def in_short(deviation: Mapping[str, Any]) -> str:
+    """The figures of a reason and its clause's number; the words are in ``--json``."""
+    head = deviation["reason"].partition("; ")[0].partition(": ")[0]
+    clause = deviation.get("clause")
+    return head if clause is None else f"{head}, clause {clause + 1}"
 
 
 def decision_line(decision: Mapping[str, Any]) -> RenderableType:

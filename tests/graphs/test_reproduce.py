@@ -146,9 +146,9 @@ def test_rule_based_episodes_come_out_again_with_their_injections(command: Comma
 
 @pytest.mark.usefixtures("by_model")
 def test_unusable_answers_are_made_again_too(command: Command) -> None:  # noqa: F811
-    assert fetch("select boundary, type from errors") == [
-        {"boundary": "parse", "type": "ParseFailure"}
-    ] * 2  # fmt: skip
+    errors = fetch("select boundary, type from errors")
+    assert len(errors) >= 2
+    assert {(row["boundary"], row["type"]) for row in errors} == {("parse", "ParseFailure")}
     check_identical(command(replay, "--json"), 2)
 
 
@@ -215,7 +215,7 @@ TAMPERED = {
     "turns.disclosed": "update turns set disclosed = '[\"none:0\"]' {first} and idx = 2",
     "deviations.similarity": "update deviations set similarity = 0.123456 {first} "
     "and round = 0 and component = 'emotions'",
-    "deviations.score": "update deviations set score = score + 1e-9 {first} "
+    "deviations.band_low": "update deviations set band_low = band_low + 1e-9 {first} "
     "and round = 0 and component = 'behaviors'",
     "decisions.reason": "update decisions set reason = 'by chance' {first} and round = 0",
     "injections.truth": "update injections set truth = '?' where (episode_id, round, component) = "
