@@ -242,8 +242,8 @@ def commands() -> str:
 def _modules() -> list[tuple[str, str]]:
     names = (
         "graphs.arena", "graphs.batch", "graphs.branch", "graphs.reproduce", "docs.generate",
-        "training.dataset", "mentalarena.schema", "mentalarena.builtin_vectors",
-        "mentalarena.calibration",
+        "training.dataset", "training.lora", "training.merged", "mentalarena.schema",
+        "mentalarena.builtin_vectors", "mentalarena.calibration",
         "benchmarks.__main__", "benchmarks.throughput", "benchmarks.tokens", "benchmarks.store",
         "benchmarks.client", "benchmarks.durability", "benchmarks.episodes",
         "benchmarks.decoder_check", "benchmarks.mock_server",

@@ -25,7 +25,7 @@ from mentalarena.models import require
 from training.base_model import unpacked_model
 from training.lora import ADAPTER, RECORD
 
-TOLERANCE = 0.2
+TOLERANCE = 0.1
 """Nats by which log-probabilities of the likeliest tokens may differ on average: 8-bit rounding
 of the untrained model makes 0.07."""
 PROMPTS = (
