@@ -325,8 +325,8 @@ def commands() -> str:
 def _modules() -> list[tuple[str, str]]:
     names = (
         "graphs.arena", "graphs.batch", "graphs.branch", "graphs.reproduce", "training.dataset",
-        "training.evaluate", "training.lora", "docs.generate", "mentalarena.schema",
-        "mentalarena.builtin_vectors", "mentalarena.calibrate",
+        "training.evaluate", "training.lora", "training.merged", "docs.generate",
+        "mentalarena.schema", "mentalarena.builtin_vectors", "mentalarena.calibrate",
         "benchmarks.__main__", "benchmarks.throughput", "benchmarks.tokens", "benchmarks.store",
         "benchmarks.client", "benchmarks.durability", "benchmarks.episodes",
         "benchmarks.guidance_arms", "benchmarks.viewer", "benchmarks.mock_server",

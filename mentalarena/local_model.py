@@ -117,7 +117,16 @@ def stop_local_server() -> None:
 
 
 def _start() -> tuple[Any, LocalServer]:
-    path = verified_model()
+    return serve(verified_model())
+
+
+def serve(path: Path) -> tuple[Any, LocalServer]:
+    """Serve a GGUF file on a free loopback port for as long as the first of the two is held.
+
+    Raises:
+        MissingExtraError: the binding is not installed.
+        ProviderError: the server did not start.
+    """
     try:
         import xllamacpp
     except ImportError as error:

@@ -31,7 +31,7 @@ from docs import generate
 from mentalarena.builtin_vectors import builtin_signatures
 from mentalarena.case import Case
 from mentalarena.case_checks import check_cases
-from mentalarena.cli import COMMANDS, cli, run_command
+from mentalarena.cli import COMMANDS, cli, load, run_command
 from mentalarena.config import Recipe, read_recipe
 from mentalarena.migrations import migrations
 from mentalarena.roster import builtin_cases, builtin_patients, read_case_file
@@ -42,6 +42,8 @@ ROOT = generate.ROOT
 PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")])
 TEXTS = [*PAGES, *(ROOT / "examples").glob("*.*"), *(ROOT / "recipes").glob("*.toml")]
 KINDS = ("offline", "server", "parse", "install")
+MODULES = {"training.lora": "training.lora:lora", "training.merged": "training.merged:merged"}
+"""Commands that have no name of their own under ``mentalarena``."""
 DOCS_URL = "http://localhost:8000/v1"
 
 _FENCE = re.compile(r"(?:<!-- test: (\w+) -->\n)?^```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
@@ -149,13 +151,18 @@ def test_server_commands_run(page: Path, run_line: Callable[[str], str]) -> None
 def test_other_commands_can_be_read(page: Path) -> None:
     for line in lines("parse", page):
         program, name, *args = shlex.split(line)
-        assert program == "mentalarena"
         with click.Context(cli) as parent:
-            command = cli.get_command(parent, name)
+            if (program, name) == ("python", "-m"):
+                name, *args = args
+                command: click.Command | None = load(MODULES[name])
+            else:
+                assert program == "mentalarena"
+                command = cli.get_command(parent, name)
             assert command is not None, line
             context = command.make_context(name, args, parent=parent)
-        for seat in SEATS:
-            SeatSpec.parse(context.params[seat] or context.params["model"], seat)
+        if name == "run":
+            for seat in SEATS:
+                SeatSpec.parse(context.params[seat] or context.params["model"], seat)
 
 
 def test_install_lines_are_those_of_make_setup() -> None:

@@ -135,8 +135,9 @@ def make_trainer(job: Job, model: Any, tokenizer: Any, learned: Encoded, held: E
         gradient_accumulation_steps=recipe.accumulation,
         weight_decay=recipe.weight_decay,
         max_grad_norm=recipe.max_grad_norm,
-        gradient_checkpointing=recipe.gradient_checkpointing,
         bf16=recipe.dtype == "bfloat16" and not on_cpu,
+        # trl's own default is to do so.
+        gradient_checkpointing=recipe.gradient_checkpointing,
         fp16=False,
         use_cpu=on_cpu,
         save_strategy="steps",
