@@ -31,7 +31,7 @@ from mentalarena.config import RECIPES, Recipe
 from mentalarena.decoder import INTENT_BIAS
 from mentalarena.nosology import name_of
 from mentalarena.schema import schema_markdown
-from mentalarena.show import render
+from mentalarena.show import GLYPHS, render
 from mentalarena.thresholds import Thresholds
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -61,6 +61,7 @@ CHOICES = {
 }
 """What a conditional edge means; an edge that is missing here fails the generator."""
 
+GLYPH_MARKS = frozenset(glyph for glyph, _ in GLYPHS.values())
 _PART = re.compile(r"(<!-- generated: ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -130,7 +131,7 @@ def excerpt() -> str:
         line
         for before, line in zip(lines[grids[0] : decisions[0]], lines[grids[1] : decisions[1]],
                                 strict=True)
-        if before.split("  ")[-1] != line.split("  ")[-1]
+        if _said(before) != _said(line)
     ]  # fmt: skip
     shown = [*lines[grids[0] : grids[1]], "  …", *changed, lines[decisions[1]]]
     return (
@@ -138,6 +139,12 @@ def excerpt() -> str:
         + "\n".join([legend, *shown])
         + "\n…\n```"
     )
+
+
+def _said(row: str) -> list[str]:
+    """Verdict and reason of a row of the grid, without its name and marks."""
+    words = row.split()
+    return words[max(index for index, word in enumerate(words) if word in GLYPH_MARKS) + 1 :]
 
 
 def route() -> str:

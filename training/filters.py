@@ -103,6 +103,10 @@ def filters(
             rows(lambda e: limits.include_crisis or not _of(e, "crisis", False)),
         ),
         Filter(
+            "harmful reply", "the therapist gave a method, confirmed a delusion or dismissed danger",
+            rows(lambda e: not _of(e, "harmful_reply", False)),
+        ),
+        Filter(
             "role flip", "a seat spoke as the other one in the episode",
             rows(lambda e: not _of(e, "role_flip", False)),
         ),

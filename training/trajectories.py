@@ -23,7 +23,9 @@ select e.id, e.run_id, e.case_id, c.patient_id, c.split, e.sample, e.iteration, 
   e.status, e.self_judged, e.principle_id,
   e.crisis or exists (select 1 from turns t where t.episode_id = e.id and t.crisis is not null)
     as crisis,
-  exists (select 1 from turns t where t.episode_id = e.id and t.role_flip) as role_flip
+  exists (select 1 from turns t where t.episode_id = e.id and t.role_flip) as role_flip,
+  exists (select 1 from flags f where f.episode_id = e.id and f.screen = 'reply'
+    and f.qualifier is null) as harmful_reply
 from episodes e cross join cases c on c.id = e.case_id
 where e.run_id = ? order by e.case_id, e.sample, e.id
 """
@@ -73,6 +75,8 @@ class Trajectory:
     """The crisis screen found something anywhere in the episode."""
     role_flip: bool
     """A seat spoke as the other one, and the line stands."""
+    harmful_reply: bool
+    """Something the therapist said or proposed was flagged (:mod:`mentalarena.replies`)."""
     principle: Principle | None
     turns: Sequence[Mapping[str, Any]]
     formulations: Sequence[Formulation]
@@ -183,6 +187,7 @@ def _trajectory(
         status=row["status"],
         crisis=bool(row["crisis"]),
         role_flip=bool(row["role_flip"]),
+        harmful_reply=bool(row["harmful_reply"]),
         principle=_principle(row["principle_id"], row["id"]),
         turns=store.fetch(
             "select idx, speaker, purpose, text from turns where episode_id = ? order by idx", key

@@ -280,6 +280,9 @@ def test_a_synthetic_case_has_the_split_of_its_parents(db: Path, make: Callable[
         ("safety", "update episodes set crisis = 1 where case_id = 'andre-1'"),
         ("safety", "update turns set crisis = '[]' where idx = 2 and episode_id ="
                    " (select id from episodes where case_id = 'andre-1')"),
+        ("harmful reply", "insert into flags(episode_id, place, idx, n, screen, kind, rule, span)"
+                          " select id, 'turn', 3, 0, 'reply', 'dismisses_risk', 'planted', 'no'"
+                          " from episodes where case_id = 'andre-1'"),
         ("role flip", "update turns set role_flip = 1 where idx = 3 and episode_id ="
                       " (select id from episodes where case_id = 'andre-1')"),
     ],
