@@ -103,7 +103,7 @@ def filters(
             rows(lambda e: limits.include_crisis or not _of(e, "crisis", False)),
         ),
         Filter(
-            "harmful reply", "the therapist gave a method, confirmed a delusion or dismissed danger",
+            "harmful reply", "the therapist told a method, confirmed a delusion, dismissed danger",
             rows(lambda e: not _of(e, "harmful_reply", False)),
         ),
         Filter(
