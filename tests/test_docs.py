@@ -264,8 +264,9 @@ def test_files_named_in_passing_exist() -> None:
 
 
 def test_documented_environment_variables_exist() -> None:
-    known = {"OPENAI_API_KEY", "OPENAI_BASE_URL"}
-    source = "".join(path.read_text("utf-8") for path in (ROOT / "mentalarena").glob("*.py"))
+    known = {"OPENAI_API_KEY", "OPENAI_BASE_URL", "MENTALARENA_CACHE"}
+    folders = (ROOT / "mentalarena", ROOT / "training")
+    source = "".join(path.read_text("utf-8") for it in folders for path in it.glob("*.py"))
     assert all(f'environ.get("{name}"' in source for name in known)
     flags = set()
     with click.Context(cli) as context:

@@ -9,7 +9,7 @@ import pytest
 from agents import registry
 from agents.ask import Ask
 from agents.excerpts import excerpt
-from agents.judge import ModelJudge, render_score
+from agents.judge import ModelJudge, render_compare, render_score
 from agents.manager import ModelManager, render_principle, render_probe
 from agents.patient import (
     ModelPatient,
@@ -34,6 +34,7 @@ from agents.prompting import (
 from agents.seats import (
     Answered,
     Attempt,
+    ComparisonView,
     ComponentStatement,
     Formulation,
     JudgeSeat,
@@ -424,6 +425,7 @@ def all_prompts() -> list:
         render_principle(MANAGER_VIEW),
         render_probe(CHOOSE_VIEW),
         render_score(JUDGE_VIEW),
+        render_compare(ComparisonView(Component.BEHAVIORS, ("Stays in.",), "Goes out.", ())),
     ]
 
 
@@ -434,7 +436,7 @@ def test_every_prompt_file_is_rendered_and_no_placeholder_is_left() -> None:
     }
     for prompt in prompts:
         assert "$" not in prompt.system + prompt.user
-    assert len(set(template_hashes().values())) == 18
+    assert len(set(template_hashes().values())) == 19
 
 
 def test_therapist_and_judge_never_see_the_record() -> None:

@@ -123,7 +123,9 @@ def test_differences_are_paired_and_shares_are_of_the_oracles_gain() -> None:
             for n in range(6)
         }  # fmt: skip
 
-    arms = {"none": arm(4, 0.0), "topic": arm(3, 1.0), "oracle": arm(2, 1.0)}
+    arms = {
+        "none": arm(4, 0.0), "placebo": arm(4, 0.0), "topic": arm(3, 1.0), "oracle": arm(2, 1.0),
+    }  # fmt: skip
     found = compare(arms)
     assert (found["episodes_per_arm"], found["patients"]) == (6, 6)
     rounds = found["arms"]["topic"]["rounds_to_alignment"]

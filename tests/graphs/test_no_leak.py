@@ -167,7 +167,7 @@ def _leak_lines(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _leak_guidance(monkeypatch: pytest.MonkeyPatch) -> None:
-    def told(kind: Any, component: Any, mode: Any, record: Any) -> str:
+    def told(kind: Any, component: Any, mode: Any, record: Any = ()) -> str:
         return f"Ask about {_secret[0]}"
 
     monkeypatch.setattr(graphs.nodes, "guidance_text", told)

@@ -62,7 +62,7 @@ def test_bent_utterances_are_found_and_straight_ones_are_not() -> None:
             number += 1
             found["straight"] += contrast(told, clauses) is not None
             for kind in ("negated", "reversed", "wrong_agent"):
-                bent = _BENDERS[kind](component, straight, Random(1))
+                bent = _BENDERS[kind](component, straight, Random(1), False)
                 assert bent is not None
                 found[kind] += contrast(bent.statement, clauses) is not None
     assert number == 195

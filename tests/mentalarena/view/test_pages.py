@@ -253,9 +253,12 @@ def test_iterations_show_what_is_there(tmp_path: Path, played: Path) -> None:
                 "gates": {"diversity": {"value": 0.4, "limit": 0.5}}}  # fmt: skip
         metrics = {"accuracy": {"value": 0.25, "low": 0.1, "high": 0.4, "n": 20}}
         evaluation = {"id": "e1", "run_id": "loop", "iteration": 1, "task": "medqa",
-                      "split": "dev", "model": "local", "config_hash": "h", "status": "ok",
+                      "split": "dev", "model": "local", "scoring": "likelihood", "config": {},
+                      "config_hash": "h", "items_hash": "i", "source": {}, "status": "ok",
                       "metrics": metrics}  # fmt: skip
-        item = {"evaluation_id": "e1", "item_hash": "i", "expected": "A", "outcome": "wrong"}
+        item = {"evaluation_id": "e1", "item_hash": "i", "rotation": 0, "copies": 1,
+                "cluster": "i", "prompt": "", "labels": ["A", "B"], "options": ["x", "y"],
+                "gold": "A", "predicted": "B", "outcome": "wrong"}  # fmt: skip
         store.write_sync([
             Row("runs", run), Row("datasets", dataset), Row("iterations", turn),
             Row("evaluations", evaluation), Row("evaluation_items", item),
