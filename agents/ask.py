@@ -6,7 +6,7 @@ string that something later takes for an answer.
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from contextlib import AsyncExitStack, nullcontext
 from typing import Any, Generic, Literal, NamedTuple, Protocol, TypeVar
 
 from agents.answers import (
@@ -20,8 +20,8 @@ from agents.degenerate import degenerate
 from agents.prompting import Prompt
 from agents.seats import Answer, Answered, Failure, Place, Seat, Utterance
 from mentalarena.errors import ParseError
+from mentalarena.gate import gate
 from mentalarena.journal import Call, digest
-from mentalarena.limiter import gate
 from mentalarena.provider import Reply
 
 T = TypeVar("T", bound=Answer)
@@ -247,10 +247,14 @@ class Ask:
         grammar = None
         if self.labelled:
             grammar = SPOKEN_GRAMMARS.get(self._seat) if spoken else labelled_grammar(answer_type)
-        async with gate.get() or nullcontext():
-            # It may have waited long, and what was to be spent may be spent by now.
-            await at.journal.find(key, prompt_hash, messages)
-            reply = await self._answerer.answer(messages, schema, seed, grammar)
+        place = gate.get()
+        async with AsyncExitStack() as until_stored:
+            async with place or nullcontext():
+                # It may have waited long, and what was to be spent may be spent by now.
+                await at.journal.find(key, prompt_hash, messages)
+                reply = await self._answerer.answer(messages, schema, seed, grammar)
+                if place is not None:
+                    await until_stored.enter_async_context(place.storing)
             one = _judged(reply.text, reply.truncated, key, answer_type, checked, self.labelled)
             failure = None
             if one.failure is not None:

@@ -34,12 +34,14 @@ from graphs.session import Session
 from graphs.state import Claim
 from mentalarena.case import Case
 from mentalarena.errors import MentalArenaError, StoreError, WorkerError
-from mentalarena.limiter import START, Gate, Limiter, Moment, gate, limiter
+from mentalarena.gate import Gate, gate
+from mentalarena.limiter import START, Limiter, Moment, limiter
 from mentalarena.rows import Row
 
 AHEAD = 1.25
-"""Episodes in play for each request that an adaptive limit allows: so many ask at once that the
-limit, and not the number of episodes, is what is felt out."""
+"""Episodes in play for each request that may be in flight: so many ask at once that a place for a
+request does not stay empty while an answer is read and stored, and that an adaptive limit, and not
+the number of episodes, is what is felt out."""
 AT_LEISURE = 3
 """Further episodes in play, at most, for each that may be: as many as wait for the sentence encoder
 and so ask nothing. While the encoder loads, that is all of them."""
@@ -105,8 +107,9 @@ class InProcess:
 
     def room(self) -> int:
         """See :class:`Executor`."""
-        limit = self._concurrency
-        if limit is None:
+        if self._concurrency is not None:
+            limit = int(self._concurrency * AHEAD)
+        else:
             limit = math.ceil((self._limiter.limit if self._limiter else START) * AHEAD)
         return limit + min(AT_LEISURE * limit, self._session.waiting)
 
@@ -205,8 +208,9 @@ class Workers:
 
     def room(self) -> int:
         """See :class:`Executor`."""
-        limit = self._concurrency
-        if limit is None:
+        if self._concurrency is not None:
+            limit = int(self._concurrency * AHEAD)
+        else:
             limit = sum(math.ceil(place.limit * AHEAD) for place in self._places)
         return limit + min(AT_LEISURE * limit, self._session.waiting)
 

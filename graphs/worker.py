@@ -43,7 +43,8 @@ from mentalarena.builtin_vectors import builtin_vectors
 from mentalarena.case import Case
 from mentalarena.encoder_process import Vectors
 from mentalarena.errors import MentalArenaError, StoreError
-from mentalarena.limiter import Gate, Limiter, Moment, gate, limiter
+from mentalarena.gate import Gate, gate
+from mentalarena.limiter import Limiter, Moment, limiter
 from mentalarena.rows import Write
 from mentalarena.similarity import SentenceEncoder
 from mentalarena.store_api import Params

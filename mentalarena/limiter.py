@@ -198,27 +198,3 @@ class _Slot(AbstractAsyncContextManager["_Slot"]):
 
 limiter: ContextVar[Limiter | None] = ContextVar("limiter", default=None)
 """The limiter of the run that is being played, if it has one; whichever seat makes a request."""
-
-
-class Gate(asyncio.Semaphore):
-    """A semaphore that can be asked how many hold it."""
-
-    def __init__(self, value: int) -> None:
-        super().__init__(value)
-        self.held = 0
-
-    async def acquire(self) -> Literal[True]:
-        """Wait for a place."""
-        await super().acquire()
-        self.held += 1
-        return True
-
-    def release(self) -> None:
-        """Give it back."""
-        self.held -= 1
-        super().release()
-
-
-gate: ContextVar[Gate | None] = ContextVar("gate", default=None)
-"""Who may ask, where the number is given and not found out: held from before the first request for
-an answer until the answer is stored, so that a kill costs no more than this number of calls."""

@@ -1,0 +1,69 @@
+"""Who may ask a model, where the number of requests in flight is given and not found out.
+
+Why: a place that is empty between two requests is time lost, so it is given on the moment an answer
+has arrived, and more episodes are in play than there are places. Of those that wait, the one that
+began first goes first: all would otherwise be slowed down alike and end in one long tail. Answers
+that have arrived and are not stored yet are bounded too, because a kill costs them.
+"""
+
+import asyncio
+import heapq
+import itertools
+from contextvars import ContextVar
+from types import TracebackType
+
+UNSTORED = 8
+"""Places for each answer that may be on its way to the store: one in eight, and at least one."""
+
+
+class Gate:
+    """Places for requests, for the senior first; belongs to one event loop."""
+
+    def __init__(self, places: int) -> None:
+        self._free = places
+        self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
+        self._numbers = itertools.count()
+        self.held = 0
+        """Places taken."""
+        self.storing = asyncio.Semaphore(max(1, places // UNSTORED))
+        """Taken with an answer before its place is given on, until the answer is stored: a kill
+        costs no more than the places and these."""
+
+    async def __aenter__(self) -> "Gate":
+        if self._free:
+            self._free -= 1
+        else:
+            turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            heapq.heappush(self._waiting, (seniority.get(), next(self._numbers), turn))
+            try:
+                await turn
+            except asyncio.CancelledError:
+                # Its turn may have come in the same moment.
+                if turn.done() and not turn.cancelled():
+                    self._give_on()
+                raise
+        self.held += 1
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.held -= 1
+        self._give_on()
+
+    def _give_on(self) -> None:
+        while self._waiting:
+            turn = heapq.heappop(self._waiting)[2]
+            if not turn.done():
+                turn.set_result(None)
+                return
+        self._free += 1
+
+
+gate: ContextVar[Gate | None] = ContextVar("gate", default=None)
+"""The gate of the run that is being played, if it has one."""
+seniority: ContextVar[int] = ContextVar("seniority", default=0)
+"""A number that is larger for episodes that began later."""
