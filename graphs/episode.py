@@ -4,7 +4,6 @@ Why: ``mentalarena run`` watches one episode after the other, a batch plays many
 each of them here, so that a failure is the same row and the same outcome.
 """
 
-import itertools
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -14,7 +13,7 @@ from graphs.session import Session
 from graphs.state import Claim
 from mentalarena.case import Case
 from mentalarena.errors import MentalArenaError
-from mentalarena.gate import seniority
+from mentalarena.gate import Progress, progress
 from mentalarena.journal import digest
 
 Observer = Callable[[str, Mapping[str, Any]], None]
@@ -33,10 +32,6 @@ class Played(NamedTuple):
         return self.error.boundary if isinstance(self.error, MentalArenaError) else "internal"
 
 
-_begun = itertools.count()
-"""Numbers of the episodes that this process has begun."""
-
-
 def episode_seed(seed: int, case: Case, ordinal: int) -> int:
     """Seed of the ``ordinal``-th episode of a case under a run's seed; below 2**31."""
     return int(digest([seed, case.hash, ordinal], 12), 16) % 2**31
@@ -50,7 +45,7 @@ async def play_episode(
     session: Session, case: Case, seed: int, claim: Claim, observe: Observer = ignore
 ) -> Played:
     """Play a claimed episode to its end; whatever goes wrong is recorded and returned."""
-    seniority.set(next(_begun))
+    progress.set(Progress())
     try:
         async for update in graph.astream(
             {"case_id": case.id, "seed": seed, "claim": claim},

@@ -6,6 +6,7 @@ and reads (:mod:`graphs.batch`) is another.
 
 import asyncio
 import signal
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
@@ -84,8 +85,13 @@ class Batch:
             StoreError: the store takes nothing more.
             WorkerError: no worker stays alive.
         """
-        queue = iter(self._jobs)
+        queue = deque(self._jobs)
         playing: set[asyncio.Task[None]] = set()
+
+        def room() -> bool:
+            # The last episodes begin together: what they have left to do is then shared by all
+            # places, and not by fewer and fewer.
+            return len(playing) < executor.room() or 0 < len(queue) <= executor.room() // 2
 
         def ended(task: asyncio.Task[None]) -> None:
             playing.discard(task)
@@ -103,11 +109,8 @@ class Batch:
             try:
                 while True:
                     self._woken.clear()
-                    while not self._draining and len(playing) < executor.room():
-                        job = next(queue, None)
-                        if job is None:
-                            break
-                        task = asyncio.create_task(self._one(executor, job))
+                    while queue and not self._draining and room():
+                        task = asyncio.create_task(self._one(executor, queue.popleft()))
                         playing.add(task)
                         task.add_done_callback(ended)
                         self.tally.in_play = len(playing)

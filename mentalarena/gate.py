@@ -1,9 +1,10 @@
 """Who may ask a model, where the number of requests in flight is given and not found out.
 
 Why: a place that is empty between two requests is time lost, so it is given on the moment an answer
-has arrived, and more episodes are in play than there are places. Of those that wait, the one that
-began first goes first: all would otherwise be slowed down alike and end in one long tail. Answers
-that have arrived and are not stored yet are bounded too, because a kill costs them.
+has arrived, and more episodes are in play than there are places. Of those that wait, the one with
+the fewest answers goes first: a batch is over when its last episode is, and whoever has furthest to
+go would be that one. Answers that have arrived and are not stored yet are bounded too, because a
+kill costs them.
 """
 
 import asyncio
@@ -16,8 +17,15 @@ UNSTORED = 8
 """Places for each answer that may be on its way to the store: one in eight, and at least one."""
 
 
+class Progress:
+    """How many answers an episode has had from models."""
+
+    def __init__(self) -> None:
+        self.answers = 0
+
+
 class Gate:
-    """Places for requests, for the senior first; belongs to one event loop."""
+    """Places for requests, first for who has furthest to go; belongs to one event loop."""
 
     def __init__(self, places: int) -> None:
         self._free = places
@@ -34,7 +42,7 @@ class Gate:
             self._free -= 1
         else:
             turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            heapq.heappush(self._waiting, (seniority.get(), next(self._numbers), turn))
+            heapq.heappush(self._waiting, (_answers(), next(self._numbers), turn))
             try:
                 await turn
             except asyncio.CancelledError:
@@ -52,6 +60,8 @@ class Gate:
         traceback: TracebackType | None,
     ) -> None:
         self.held -= 1
+        if (mine := progress.get()) is not None:
+            mine.answers += 1
         self._give_on()
 
     def _give_on(self) -> None:
@@ -65,5 +75,10 @@ class Gate:
 
 gate: ContextVar[Gate | None] = ContextVar("gate", default=None)
 """The gate of the run that is being played, if it has one."""
-seniority: ContextVar[int] = ContextVar("seniority", default=0)
-"""A number that is larger for episodes that began later."""
+progress: ContextVar[Progress | None] = ContextVar("progress", default=None)
+"""That of the episode that is being played."""
+
+
+def _answers() -> int:
+    mine = progress.get()
+    return mine.answers if mine else 0
