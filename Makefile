@@ -63,7 +63,7 @@ validate: $(STAMP)
 	$(BIN)/python -m benchmarks.injections --db validation.db
 
 $(STAMP): pyproject.toml constraints.txt Makefile
-	@echo "Installing into $(VENV): about 2.4 GB on disk and 1 to 5 minutes (84 s measured on 2 cores, near registry); later runs start at once."
+	@echo "Installing into $(VENV): about 2.5 GB on disk and 1 to 5 minutes (84 s measured on 2 cores, near registry); later runs start at once."
 	$(PYTHON) -m venv $(VENV)
 	@# torch first and pinned: anything that depends on it would otherwise bring a CUDA build.
 	$(PIP) install --quiet --constraint constraints.txt torch
