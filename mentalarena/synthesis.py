@@ -45,9 +45,6 @@ _RANK = 2
 _KEPT_CHECKS = ("components", "repeats", "length", "echo", "first person", "reading level")
 """Quality checks that a synthetic case has to pass beside those of :func:`_refused`."""
 
-Loosened = Mapping[str, Mapping[str, Sequence[Loose]]]
-"""Patient id → part → clauses that can be somebody else's."""
-
 
 class Synthesis(NamedTuple):
     """What came of it."""
