@@ -9,7 +9,7 @@ import json
 import re
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,11 @@ pytestmark = [
     ),
 ]
 webdriver: Any = pytest.importorskip("selenium.webdriver", reason="needs selenium")
+from selenium.common.exceptions import (  # noqa: E402
+    NoSuchElementException,
+    StaleElementReferenceException,
+)
+
 PHONE = 390
 
 
@@ -59,6 +64,28 @@ class Browser:
 
     def text(self) -> str:
         return self.one("body").text  # type: ignore[no-any-return]
+
+    def until(self, holds: Callable[[], Any], what: str) -> Any:
+        """What holds once a page that a key or a click asked for is there; waits twenty seconds."""
+        deadline = time.monotonic() + 20
+        while True:
+            try:
+                found = holds()
+            except (StaleElementReferenceException, NoSuchElementException):
+                found = None
+            if found:
+                return found
+            assert time.monotonic() < deadline, f"{what} at {self.driver.current_url}"
+
+    def shows(self, words: str) -> None:
+        """Wait until the page says this."""
+        self.until(lambda: words in self.text(), f"no {words!r}")
+
+    def at(self, pattern: str) -> re.Match[str]:
+        """Wait until the address is like this."""
+        found = self.until(lambda: re.search(pattern, self.driver.current_url), f"no {pattern}")
+        assert isinstance(found, re.Match)
+        return found
 
     def press(self, *keys: str) -> None:
         webdriver.ActionChains(self.driver).send_keys(*keys).perform()
@@ -124,11 +151,11 @@ def test_from_a_run_to_an_episode_to_a_turn_to_its_call(
 ) -> None:
     browser.open(browsed.address)
     browser.driver.find_element("link text", "models").click()
-    assert "Run models" in browser.text()
+    browser.shows("Run models")
     episode = browser.one("main tbody a")
     name = episode.text
     episode.click()
-    assert f"Episode {name}" in browser.text()
+    browser.shows(f"Episode {name}")
     assert browser.all("svg.path g.reroute path"), "the reroute is drawn"
     # A cell opens what was stated; Escape closes it.
     cell = browser.one(".grid button")
@@ -140,17 +167,17 @@ def test_from_a_run_to_an_episode_to_a_turn_to_its_call(
     assert not box.is_displayed()
     # From a round to what was said, and from there to the call.
     browser.all(".grid thead a")[0].click()
-    assert browser.driver.current_url.endswith("#round-0")
+    browser.at("#round-0$")
     turn = browser.one("article.turn")
     assert "tokens" in turn.text
     turn.find_element("link text", "journaled").click()
-    assert "The answer, as it came" in browser.text()
+    browser.shows("The answer, as it came")
     assert f"turn {0}, patient" in browser.text()
     browser.driver.find_element("link text", name).click()
-    assert f"Episode {name}" in browser.text()
+    browser.shows(f"Episode {name}")
     # The row behind it, in Datasette, and back.
     browser.driver.find_element("link text", "episode").click()
-    assert "/store/episodes/" in browser.driver.current_url
+    browser.at("/store/episodes/")
     browser.check_quiet(browsed.address)
 
 
@@ -162,16 +189,17 @@ def test_what_was_said_is_found_from_the_keyboard(
     browser.open(browsed.address)
     browser.press("/")
     browser.press(f"{word}\n")
-    assert f"Turns in which “{word}” was said" in browser.text()
+    browser.shows(f"Turns in which “{word}” was said")
     hits = browser.all("article.turn")
     assert hits
     assert browser.one("mark").text.lower().startswith(word[:4]), "stems count"
     browser.press("j")
     assert browser.driver.switch_to.active_element.tag_name in ("a", "article")
     browser.one("article.turn a").click()
-    turn = re.search(r"#turn-(\d+)$", browser.driver.current_url)
-    assert turn
-    assert word[:4] in browser.one(f"#turn-{turn[1]}").text.lower()
+    turn = browser.at(r"#turn-(\d+)$")
+    assert browser.until(
+        lambda: word[:4] in browser.one(f"#turn-{turn[1]}").text.lower(), "the turn that was found"
+    )
     browser.check_quiet(browsed.address)
 
 
@@ -179,6 +207,8 @@ def test_everything_is_reached_with_the_tab_key(browser: Browser, browsed: Viewe
     episode = "/episodes?run=models"
     browser.open(browsed.address + episode)
     browser.one("main tbody a").click()
+    browser.at("/episode/")
+    browser.until(lambda: browser.all("article.turn"), "the episode")
     browser.press("\ue004")
     assert browser.driver.switch_to.active_element.text == "Skip to the content"
     browser.press("\ue007")
@@ -252,12 +282,10 @@ def test_a_page_follows_what_is_written(browser: Browser, played: Path, tmp_path
     viewer = Viewer(db)
     try:
         browser.open(viewer.address + "/run/models")
-        assert "2 running" in browser.text()
+        browser.shows("2 running")
         with sqlite3.connect(db) as writing:
             writing.execute("update episodes set status = 'ok' where run_id = 'models'")
-        deadline = time.monotonic() + 20
-        while "2 ok" not in browser.text():
-            assert time.monotonic() < deadline
+        browser.shows("2 ok")
         browser.check_quiet(viewer.address)
     finally:
         viewer.close()
@@ -274,7 +302,7 @@ def test_hostile_text_does_nothing(browser: Browser, hostile: Path, tmp_path: Pa
                 assert browser.overflow() <= 0, path
             browser.check_quiet(viewer.address)
         browser.open(viewer.address + LINKS.to("run", RUN))
-        assert "a/b <script>" in browser.text()
+        browser.shows("a/b <script>")
         browser.check_quiet(viewer.address)
     finally:
         viewer.close()
