@@ -73,6 +73,8 @@ class Session:
         self.meter = Meter()
         self.waiting = 0
         """Episodes that wait for the sentence encoder."""
+        self.iteration = 0
+        """Of the self-play loop that episodes are played for; set before the first one."""
         self.waits: Callable[[], None] = lambda: None
         """Called when one more does."""
 
@@ -127,6 +129,7 @@ class Session:
             self.identity,
             guidance=self.config.guidance,
             self_judged=self.self_judged,
+            iteration=self.iteration,
             texts=(styles, limits, library),
         )
 
