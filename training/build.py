@@ -137,6 +137,11 @@ def build(store: ReadableStore | None, out: Path, wanted: Wanted) -> Made:
     return Made(out, facts, found.complaints, origins)
 
 
+def candidates(store: ReadableStore, wanted: Wanted) -> list[Example]:
+    """Every row that the episodes of a store give, before any filter, in order."""
+    return _played(store, wanted).examples
+
+
 def _played(store: ReadableStore | None, wanted: Wanted) -> _Found:
     if store is None:
         raise ConfigurationError("no store to read: give --db, or --released FILE")
