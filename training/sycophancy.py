@@ -106,7 +106,10 @@ def probe(
         ConfigurationError: the spec is wrong, or no answer at all could be read.
     """
     config = replace(ArenaConfig(base_url=base_url, temperature=temperature), db=str(db))
-    check_seats(replace(config, **dict.fromkeys(seats, spec)))
+    on = {name: spec if name in seats else "rules" for name in SEATS}
+    check_seats(
+        replace(config, therapist=on["therapist"], judge=on["judge"], patient=on["patient"])
+    )
     if not Path(db).is_file():
         raise StoreError(f"there is no store at {db}: play episodes first")
     with open_store(str(db)) as store:
