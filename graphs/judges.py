@@ -81,21 +81,27 @@ class Question(NamedTuple):
     seed: int
 
 
-def read_episodes(store: Store, run: str, most: int) -> list[Stored]:
-    """Complete episodes of a run, the first ones by id.
+def read_episodes(store: Store, run: str, most: int, split: str | None = None) -> list[Stored]:
+    """Complete episodes of a run, the first ones by id; of one split, or of all.
 
     Raises:
         StoreError: there is none.
     """
     rows = store.fetch(
         "select e.id, e.seed, c.patient_id, c.record from episodes e join cases c on c.id ="
-        " e.case_id where e.run_id = ? and e.status = 'ok' order by e.id limit ?",
-        (run, most),
+        " e.case_id where e.run_id = ? and e.status = 'ok' and c.split = coalesce(?, c.split)"
+        " order by e.id limit ?",
+        (run, split, most),
     )
     if not rows:
-        known = store.fetch("select distinct run_id as id from episodes where status = 'ok'")
+        known = store.fetch(
+            "select distinct e.run_id as id from episodes e join cases c on c.id = e.case_id"
+            " where e.status = 'ok' and c.split = coalesce(?, c.split)",
+            (split,),
+        )
         listed = ", ".join(row["id"] for row in known[:8]) or "none"
-        raise StoreError(f"RUN {run!r}: {store.path} holds complete episodes of: {listed}")
+        of = f" {split}" if split else ""
+        raise StoreError(f"RUN {run!r}: {store.path} holds complete{of} episodes of: {listed}")
     return [_stored(store, row) for row in rows]
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from mentalarena.errors import ConfigurationError
 from mentalarena.local_model import MODEL_SHA256, verified_model
-from training.recipe import LoraRecipe
+from training.recipe import Recipe
 
 
 def cache_folder() -> Path:
@@ -71,7 +71,7 @@ def _unpack(source: Path, folder: Path) -> None:
     fresh.save_pretrained(folder)
 
 
-def model_path(recipe: LoraRecipe) -> str:
+def model_path(recipe: Recipe) -> str:
     """What transformers loads for a recipe: a folder or a hub name."""
     if recipe.model == "local":
         return str(unpacked_model())
@@ -79,7 +79,7 @@ def model_path(recipe: LoraRecipe) -> str:
     return str(path) if path.exists() else recipe.model
 
 
-def quantization(recipe: LoraRecipe) -> Any:
+def quantization(recipe: Recipe) -> Any:
     """How frozen weights are kept; None for as they are."""
     if recipe.quantize == "none":
         return None
@@ -115,7 +115,7 @@ def load_tokenizer(path: str) -> Any:
     return tokenizer
 
 
-def load_model(path: str, recipe: LoraRecipe) -> Any:
+def load_model(path: str, recipe: Recipe) -> Any:
     """The weights of a model, frozen as the recipe says.
 
     Raises:

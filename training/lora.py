@@ -8,32 +8,31 @@ Run it: ``python -m training.lora --dataset DIR --recipe smollm2-cpu --out DIR``
 ``mentalarena[train]``.
 """
 
-import hashlib
-import json
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import click
 
-from agents.prompting import template_hashes
 from mentalarena.errors import ConfigurationError
 from mentalarena.flags import option
-from mentalarena.journal import digest
 from mentalarena.models import require
 from training.base_model import load_model, load_tokenizer, model_path
-from training.card import MANIFEST
 from training.export import read_jsonl
 from training.masks import Encoded, encode_rows, shuffled_targets, spread
 from training.recipe import LoraRecipe, read_recipe
-
-ADAPTER = "adapter"
-CHECKPOINTS = "checkpoints"
-RECORD = "run.json"
-"""Written at the start with what was asked for, and at the end with what came of it."""
+from training.run_folder import (
+    ADAPTER,
+    CHECKPOINTS,
+    claim,
+    dataset_facts,
+    file_hash,
+    last_checkpoint,
+    points,
+    write_record,
+)
+from training.trainer_settings import arguments, ends, is_on_cpu, no_chatter, quiet, stopping
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,22 +58,22 @@ def train(job: Job) -> dict[str, Any]:
     """
     require("trl", "mentalarena[train]")
     require("peft", "mentalarena[train]")
-    facts = _dataset_facts(job)
+    facts = dataset_facts(job.dataset, "sft", job.recipe.answers)
     identity = _identity(job, facts)
-    record = _claim(job.out, identity)
+    record = claim(job.out, identity)
     if record.get("status") == "done":
         return record
-    _quiet()
+    quiet()
     path = model_path(job.recipe)
     tokenizer = load_tokenizer(path)
     model = load_model(path, job.recipe)
-    ends = _ends(model)
+    stops = ends(model)
     rows = read_jsonl(job.dataset / "train.jsonl")
     if job.shuffle_targets:
         rows = shuffled_targets(rows, job.seed)
-    learned = encode_rows(tokenizer, rows, job.recipe.max_length, ends)
+    learned = encode_rows(tokenizer, rows, job.recipe.max_length, stops)
     dev = spread(read_jsonl(job.dataset / "dev.jsonl"), job.recipe.eval_rows, job.seed)
-    held = encode_rows(tokenizer, dev, job.recipe.max_length, ends)
+    held = encode_rows(tokenizer, dev, job.recipe.max_length, stops)
     if not learned.rows:
         raise ConfigurationError(
             f"no answer of {job.dataset} fits into max_length = {job.recipe.max_length}: raise it"
@@ -93,12 +92,12 @@ def train(job: Job) -> dict[str, Any]:
         "dev_rows": len(held.rows),
         "steps": trainer.state.global_step,
         "seconds": round(outcome.metrics.get("train_runtime", 0.0), 1),
-        "train_loss": _points(log, "loss"),
-        "dev_loss": _points(log, "eval_loss"),
+        "train_loss": points(log, "loss"),
+        "dev_loss": points(log, "eval_loss"),
         "best_dev_loss": trainer.state.best_metric,
         "adapter_sha256": file_hash(adapter / "adapter_model.safetensors"),
     }
-    _write_record(job.out, record)
+    write_record(job.out, record)
     draw_losses(record, job.out / "loss.png")
     return record
 
@@ -107,59 +106,18 @@ def make_trainer(job: Job, model: Any, tokenizer: Any, learned: Encoded, held: E
     """The trainer of a job, with rows that carry their own masks."""
     import datasets
     from peft import LoraConfig
-    from transformers import EarlyStoppingCallback, PrinterCallback
     from trl import SFTConfig, SFTTrainer
 
     recipe = job.recipe
-    on_cpu = next(model.parameters()).device.type == "cpu" and not _has_gpu()
     watched = bool(held.rows)
-    settings: dict[str, Any] = {}
-    if watched:
-        settings = {
-            "eval_strategy": "steps",
-            "eval_on_start": True,
-            "eval_steps": recipe.eval_steps,
-            "load_best_model_at_end": True,
-            "metric_for_best_model": "eval_loss",
-            "greater_is_better": False,
-        }
-    arguments = SFTConfig(
-        output_dir=str(job.out / CHECKPOINTS),
-        learning_rate=recipe.learning_rate,
-        lr_scheduler_type=recipe.schedule,
-        warmup_steps=recipe.warmup_ratio,
-        num_train_epochs=recipe.epochs,
-        max_steps=job.max_steps or -1,
-        per_device_train_batch_size=recipe.batch_size,
-        per_device_eval_batch_size=recipe.batch_size,
-        gradient_accumulation_steps=recipe.accumulation,
-        weight_decay=recipe.weight_decay,
-        max_grad_norm=recipe.max_grad_norm,
-        bf16=recipe.dtype == "bfloat16" and not on_cpu,
-        # trl's own default is to do so.
-        gradient_checkpointing=recipe.gradient_checkpointing,
-        fp16=False,
-        use_cpu=on_cpu,
-        save_strategy="steps",
-        save_steps=recipe.eval_steps,
-        save_total_limit=2,
-        logging_steps=1,
-        logging_first_step=True,
-        seed=job.seed,
-        data_seed=job.seed,
-        dataloader_pin_memory=not on_cpu,
-        report_to=[],
-        disable_tqdm=True,
-        # Rows come with ids and labels of their own (training.masks): nothing is to be added.
-        dataset_kwargs={"skip_prepare_dataset": True},
-        max_length=None,
-        packing=False,
-        **settings,
-    )
-    stopping = [EarlyStoppingCallback(recipe.patience)] if watched and recipe.patience else []
+    settings = arguments(
+        recipe, job.out, seed=job.seed, max_steps=job.max_steps, on_cpu=is_on_cpu(model),
+        watched=watched,
+    )  # fmt: skip
     trainer = SFTTrainer(
         model=model,
-        args=arguments,
+        # Rows come with ids and labels of their own (training.masks): nothing is to be added.
+        args=SFTConfig(**settings, dataset_kwargs={"skip_prepare_dataset": True}, packing=False),
         processing_class=tokenizer,
         train_dataset=datasets.Dataset.from_list(learned.rows),
         eval_dataset=datasets.Dataset.from_list(held.rows) if watched else None,
@@ -170,91 +128,9 @@ def make_trainer(job: Job, model: Any, tokenizer: Any, learned: Encoded, held: E
             target_modules=recipe.modules(),
             task_type="CAUSAL_LM",
         ),
-        callbacks=stopping,
+        callbacks=stopping(recipe, watched),
     )
-    # It would print every figure of every step; the record keeps those that matter.
-    trainer.remove_callback(PrinterCallback)
-    return trainer
-
-
-def _quiet() -> None:
-    """Bars for every file that is read or written would hide what is said."""
-    import datasets
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()
-    datasets.disable_progress_bars()
-
-
-def _has_gpu() -> bool:
-    import torch
-
-    return bool(torch.cuda.is_available())
-
-
-def _ends(model: Any) -> list[int]:
-    """Ids at which a model stops, as its generation settings name them."""
-    found = model.generation_config.eos_token_id
-    return list(found) if isinstance(found, list) else [found] if found is not None else []
-
-
-def last_checkpoint(folder: Path) -> str | None:
-    """The newest checkpoint that is whole; one that a kill left half-written is passed over.
-
-    The trainer writes its state last, so that a checkpoint without it is not whole.
-    """
-    found = [
-        path
-        for path in folder.glob("checkpoint-*")
-        if (path / "trainer_state.json").is_file() and (path / "optimizer.pt").is_file()
-    ]
-    whole = [path for path in found if _is_json(path / "trainer_state.json")]
-    newest = max(whole, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
-    return str(newest) if newest else None
-
-
-def _is_json(path: Path) -> bool:
-    try:
-        json.loads(path.read_text("utf-8"))
-    except ValueError:
-        return False
-    return True
-
-
-def _dataset_facts(job: Job) -> dict[str, Any]:
-    """The manifest of the job's dataset, checked against files, recipe and today's prompts."""
-    path = job.dataset / MANIFEST
-    try:
-        facts: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ConfigurationError(
-            f"--dataset {job.dataset} holds no readable {MANIFEST}: make one with "
-            "`mentalarena dataset`"
-        ) from error
-    if facts.get("kind") != "sft":
-        raise ConfigurationError(
-            f"--dataset {job.dataset} is of kind {facts.get('kind')!r}: fine-tuning wants "
-            "`mentalarena dataset --kind sft`"
-        )
-    if facts["answers"] != job.recipe.answers:
-        raise ConfigurationError(
-            f"--dataset {job.dataset} was made for answers={facts['answers']}, the recipe asks "
-            f"with answers={job.recipe.answers}: make it with --answers {job.recipe.answers}"
-        )
-    now = template_hashes()
-    changed = [name for name in now if facts["templates"].get(name) != now[name]]
-    if changed:
-        raise ConfigurationError(
-            f"--dataset {job.dataset} was made with another prompt {changed[0]}: what is trained "
-            "would not be what is asked; make the dataset again"
-        )
-    for split in ("train", "dev"):
-        name = f"{split}.jsonl"
-        if file_hash(job.dataset / name) != facts["files"].get(name, {}).get("sha256"):
-            raise ConfigurationError(
-                f"{job.dataset / name} is not what {MANIFEST} says: make the dataset again"
-            )
-    return facts
+    return no_chatter(trainer)
 
 
 def _identity(job: Job, facts: Mapping[str, Any]) -> dict[str, Any]:
@@ -267,64 +143,6 @@ def _identity(job: Job, facts: Mapping[str, Any]) -> dict[str, Any]:
         "arm": "shuffled targets" if job.shuffle_targets else "trained",
         "answered_by": sorted(facts["answered_by"]),
     }
-
-
-def _claim(out: Path, identity: Mapping[str, Any]) -> dict[str, Any]:
-    """The record of a folder: begun, or gone on with.
-
-    Raises:
-        ConfigurationError: the folder holds another run; the changed keys are named.
-    """
-    path = out / RECORD
-    try:
-        if path.is_file():
-            record: dict[str, Any] = json.loads(path.read_text("utf-8"))
-            old = record["identity"]
-            changed = sorted(key for key in identity if identity[key] != old.get(key))
-            if changed:
-                raise ConfigurationError(
-                    f"--out {out} holds a run with another {', '.join(changed)}: give another "
-                    "folder, or the same flags"
-                )
-            return record
-        if out.is_dir() and any(out.iterdir()):
-            raise ConfigurationError(f"--out {out} holds something else: give another folder")
-        record = {"identity": dict(identity), "status": "begun", "versions": _versions()}
-        record["id"] = digest(dict(identity), 24)
-        _write_record(out, record)
-    except OSError as error:
-        raise ConfigurationError(f"--out {out} cannot be written: {error.strerror}") from error
-    return record
-
-
-def _versions() -> dict[str, str]:
-    names = ("mentalarena", "torch", "transformers", "trl", "peft")
-    return {name: metadata.version(name) for name in names}
-
-
-def _write_record(out: Path, record: Mapping[str, Any]) -> None:
-    out.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(record, ensure_ascii=False, indent=1, sort_keys=True) + "\n"
-    beside = out / f".{RECORD}"
-    with beside.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    beside.replace(out / RECORD)
-
-
-def file_hash(path: Path) -> str:
-    """SHA-256 of a file; empty when there is none."""
-    if not path.is_file():
-        return ""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _points(log: Sequence[Mapping[str, Any]], name: str) -> list[list[float]]:
-    """(step, value) of a figure in the trainer's log; the last one of a step."""
-    found = {int(entry["step"]): float(entry[name]) for entry in log if name in entry}
-    return [[step, round(value, 6)] for step, value in sorted(found.items())]
 
 
 def draw_losses(record: Mapping[str, Any], path: Path) -> bool:

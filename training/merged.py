@@ -23,7 +23,7 @@ from mentalarena.flags import option
 from mentalarena.local_model import LocalServer, serve, verified_model
 from mentalarena.models import require
 from training.base_model import unpacked_model
-from training.lora import ADAPTER, RECORD
+from training.run_folder import ADAPTER, RECORD
 
 TOLERANCE = 0.1
 """Nats by which log-probabilities of the likeliest tokens may differ on average: 8-bit rounding

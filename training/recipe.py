@@ -7,22 +7,22 @@ run that was interrupted goes on only under the same one.
 import tomllib
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeVar, get_args
 
 from mentalarena.errors import ConfigurationError
 from mentalarena.models import AnswerMode
 
-FOLDER = Path(__file__).resolve().parents[1] / "recipes" / "lora"
-"""The recipes of this project, by name, in a checkout."""
+FOLDER = Path(__file__).resolve().parents[1] / "recipes"
+"""The recipes of this project in a checkout: ``lora`` and ``preference``."""
 
 Quantize = Literal["none", "4bit"]
 Dtype = Literal["float32", "bfloat16"]
 Schedule = Literal["constant", "constant_with_warmup", "cosine", "linear"]
 
 
-@dataclass(frozen=True, slots=True)
-class LoraRecipe:
-    """Everything that decides what training does, but the data and the seed."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """What decides, on rows and on pairs, what training does, but the data and the seed."""
 
     model: str
     """``local`` for the bundled model, else a folder or hub name of transformers."""
@@ -31,7 +31,6 @@ class LoraRecipe:
     r: int
     """Rank of the adapter."""
     alpha: int
-    dropout: float
     target_modules: str
     """``all-linear``, or names of modules separated by commas."""
     learning_rate: float
@@ -64,39 +63,76 @@ class LoraRecipe:
         return [name.strip() for name in self.target_modules.split(",") if name.strip()]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoraRecipe(Recipe):
+    """How a model is fine-tuned on rows."""
+
+    dropout: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PreferenceRecipe(Recipe):
+    """How a model is fine-tuned on pairs; without dropout, so that it starts as its reference."""
+
+    beta: float
+    """How hard the model is held to its reference; a reward is so many times a log-ratio."""
+
+
+R = TypeVar("R", bound=Recipe)
+
 _POSITIVE = ("r", "alpha", "batch_size", "accumulation", "max_length", "eval_steps")
-_ABOVE_ZERO = ("learning_rate", "epochs", "max_grad_norm")
+_ABOVE_ZERO = ("learning_rate", "epochs", "max_grad_norm", "beta")
 _NOT_NEGATIVE = ("dropout", "warmup_ratio", "weight_decay", "patience", "eval_rows")
 _CHOICES = {"answers": AnswerMode, "schedule": Schedule, "dtype": Dtype, "quantize": Quantize}
 
 
 def read_recipe(name: str) -> LoraRecipe:
+    """The recipe of a name or of a TOML file, for rows.
+
+    Raises:
+        ConfigurationError: there is none, or a key is missing, unknown or out of range.
+    """
+    return _read(name, "lora", LoraRecipe)
+
+
+def read_preference_recipe(name: str) -> PreferenceRecipe:
+    """The same, for pairs.
+
+    Raises:
+        ConfigurationError: there is none, or a key is missing, unknown or out of range.
+    """
+    return _read(name, "preference", PreferenceRecipe)
+
+
+def _read(name: str, kind: str, wanted: type[R]) -> R:
     """The recipe of a name or of a TOML file.
 
     Raises:
         ConfigurationError: there is none, or a key is missing, unknown or out of range.
     """
-    path = Path(name) if name.endswith(".toml") else FOLDER / f"{name}.toml"
+    path = Path(name) if name.endswith(".toml") else FOLDER / kind / f"{name}.toml"
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        known = ", ".join(sorted(file.stem for file in FOLDER.glob("*.toml"))) or "none here"
+        known = (
+            ", ".join(sorted(file.stem for file in (FOLDER / kind).glob("*.toml"))) or "none here"
+        )
         raise ConfigurationError(
             f"--recipe {name!r} cannot be read ({error.strerror}): give a .toml file, or one of "
             f"{known}"
         ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"recipe {path} is not TOML: {error}") from error
-    return checked(values, str(path))
+    return checked(values, str(path), wanted)
 
 
-def checked(values: dict[str, Any], where: str) -> LoraRecipe:
-    """A recipe from its values.
+def checked(values: dict[str, Any], where: str, wanted: type[R]) -> R:
+    """A recipe of a kind from its values.
 
     Raises:
         ConfigurationError: a key is missing, unknown or out of range.
     """
-    names = {item.name: item.type for item in fields(LoraRecipe)}
+    names = {item.name: item.type for item in fields(wanted)}
     for kind, found in (("missing", names.keys() - values), ("unknown", values.keys() - names)):
         if found:
             raise ConfigurationError(f"recipe {where}: {kind} key {sorted(found)[0]}")
@@ -105,7 +141,7 @@ def checked(values: dict[str, Any], where: str) -> LoraRecipe:
         if wrong:
             raise ConfigurationError(f"recipe {where}: {key} {wrong}, not {value!r}")
     numbers = {key: float(values[key]) for key, kind in names.items() if kind is float}
-    return LoraRecipe(**{**values, **numbers})
+    return wanted(**{**values, **numbers})
 
 
 def _wrong(key: str, value: Any, kind: Any) -> str | None:

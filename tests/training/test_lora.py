@@ -20,8 +20,9 @@ from tests.training.test_released import line
 from training import lora
 from training.base_model import load_model, quantization
 from training.build import Wanted, build
-from training.lora import Job, last_checkpoint, train
+from training.lora import Job, train
 from training.recipe import LoraRecipe, checked, read_recipe
+from training.run_folder import last_checkpoint
 
 RECIPES = {"smollm2-cpu": "chatml", "paper-llama3-8b": "llama3", "qlora-8b": "llama3"}
 
@@ -257,9 +258,9 @@ def test_another_run_in_the_folder_is_refused(
 def test_a_recipe_names_what_is_wrong(change: dict[str, Any], message: str) -> None:
     recipe = read_recipe("smollm2-cpu")
     values = {name: getattr(recipe, name) for name in LoraRecipe.__dataclass_fields__}
-    assert checked(values, "here") == recipe
+    assert checked(values, "here", LoraRecipe) == recipe
     with pytest.raises(ConfigurationError, match=message):
-        checked(values | change, "here")
+        checked(values | change, "here", LoraRecipe)
     del values["r"]
     with pytest.raises(ConfigurationError, match="missing key r"):
-        checked(values, "here")
+        checked(values, "here", LoraRecipe)
