@@ -197,7 +197,8 @@ def _read(path: Path, flag: str, kind: type[_Model]) -> _Model:
 
 def _tuples(values: dict[str, Any]) -> dict[str, Any]:
     """TOML's arrays as the tuples that a frozen recipe holds, its whole numbers where a fraction
-    may stand as fractions."""
+    may stand as fractions.
+    """
     found: dict[str, Any] = {}
     for key, value in values.items():
         if isinstance(value, list):
