@@ -29,6 +29,7 @@ from mentalarena.config import ArenaConfig
 from mentalarena.decoder import SymptomDecoder
 from mentalarena.errors import BudgetError, CaseError, MentalArenaError, ReplayError, StoreError
 from mentalarena.journal import EpisodeJournal, Journal, digest
+from mentalarena.models import spec_identity
 from mentalarena.roster import (
     Library,
     builtin_cases,
@@ -137,7 +138,7 @@ class Session:
     def self_judged(self) -> bool:
         """Whether the model that judges also plays patient or therapist, however it is asked."""
         judge, *others = (
-            SeatSpec.parse(spec).model
+            SeatSpec.parse(spec_identity(spec)).model
             for spec in (self.config.judge, self.config.patient, self.config.therapist)
         )
         return judge is not None and any(

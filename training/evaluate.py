@@ -71,8 +71,8 @@ class Asking(NamedTuple):
     "--model",
     default=None,
     metavar="SPEC",
-    help="What is evaluated: openai:NAME, huggingface:PATH[,adapter=PATH], local; constant, "
-    "majority or chance; for the arena any seat spec.",
+    help="What is evaluated: openai:NAME, huggingface:PATH[,adapter=PATH], local[:FILE.gguf]; "
+    "constant, majority or chance; for the arena any seat spec.",
 )
 @option(
     "--tasks",
