@@ -24,7 +24,7 @@ from mentalarena.errors import ConfigurationError
 from mentalarena.flags import option
 from mentalarena.journal import digest
 from mentalarena.models import require
-from training.base_model import load_model, load_tokenizer, model_path
+from training.base_model import computed_in, load_model, load_tokenizer, model_path
 from training.card import MANIFEST
 from training.export import read_jsonl
 from training.masks import Encoded, encode_rows, shuffled_targets, spread
@@ -69,7 +69,10 @@ def train(job: Job) -> dict[str, Any]:
     tokenizer = load_tokenizer(path)
     model = load_model(path, job.recipe)
     ends = _ends(model)
-    rows = read_jsonl(job.dataset / "train.jsonl")
+    everything = read_jsonl(job.dataset / "train.jsonl")
+    rows: Sequence[Mapping[str, Any]] = spread(
+        everything, job.recipe.train_rows, job.seed, "train rows"
+    )
     if job.shuffle_targets:
         rows = shuffled_targets(rows, job.seed)
     learned = encode_rows(tokenizer, rows, job.recipe.max_length, ends)
@@ -80,6 +83,8 @@ def train(job: Job) -> dict[str, Any]:
             f"no answer of {job.dataset} fits into max_length = {job.recipe.max_length}: raise it"
         )
     trainer = make_trainer(job, model, tokenizer, learned, held)
+    record["computed_in"] = computed_in(trainer)
+    _write_record(job.out, record)
     outcome = trainer.train(resume_from_checkpoint=last_checkpoint(job.out / CHECKPOINTS))
     adapter = job.out / ADAPTER
     trainer.model.save_pretrained(str(adapter))
@@ -135,7 +140,8 @@ def make_trainer(job: Job, model: Any, tokenizer: Any, learned: Encoded, held: E
         gradient_accumulation_steps=recipe.accumulation,
         weight_decay=recipe.weight_decay,
         max_grad_norm=recipe.max_grad_norm,
-        bf16=recipe.dtype == "bfloat16" and not on_cpu,
+        # On a CPU too: twice to three times as fast where it has instructions for it.
+        bf16=recipe.dtype == "bfloat16",
         # trl's own default is to do so.
         gradient_checkpointing=recipe.gradient_checkpointing,
         fp16=False,
@@ -148,6 +154,8 @@ def make_trainer(job: Job, model: Any, tokenizer: Any, learned: Encoded, held: E
         seed=job.seed,
         data_seed=job.seed,
         dataloader_pin_memory=not on_cpu,
+        # Rows of like length in a batch: less of it is padding.
+        train_sampling_strategy="group_by_length",
         report_to=[],
         disable_tqdm=True,
         # Rows come with ids and labels of their own (training.masks): nothing is to be added.

@@ -53,7 +53,10 @@ class LoraRecipe:
     """Looks without a lower loss after which training ends; 0 never ends it early."""
     eval_rows: int
     """Rows of dev that are looked at; 0 for all."""
+    train_rows: int
+    """Rows that are learned from, as many of each task; 0 for all."""
     dtype: Dtype
+    """What the model computes in. On a CPU ``bfloat16`` is autocast: all weights stay float32."""
     quantize: Quantize
     gradient_checkpointing: bool
 
@@ -66,7 +69,7 @@ class LoraRecipe:
 
 _POSITIVE = ("r", "alpha", "batch_size", "accumulation", "max_length", "eval_steps")
 _ABOVE_ZERO = ("learning_rate", "epochs", "max_grad_norm")
-_NOT_NEGATIVE = ("dropout", "warmup_ratio", "weight_decay", "patience", "eval_rows")
+_NOT_NEGATIVE = ("dropout", "warmup_ratio", "weight_decay", "patience", "eval_rows", "train_rows")
 _CHOICES = {"answers": AnswerMode, "schedule": Schedule, "dtype": Dtype, "quantize": Quantize}
 
 
