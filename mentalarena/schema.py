@@ -81,7 +81,8 @@ ABOUT: Final = {
     ),
     "arena_measures": (
         "What an evaluation in the arena counts, one row an episode; a share that cannot be taken "
-        "is null."
+        "is null. Columns that end in `at_0` are of the first formulation, among valid ones: null "
+        "where `valid_format` is not 1."
     ),
     "exclusions": (
         "What training leaves out for safety's sake, and why: whole episodes with a crisis (`idx` "

@@ -7,6 +7,7 @@ so every interval is over patients.
 """
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -46,23 +47,25 @@ MEASURES: Final[Mapping[str, Measure]] = {
     "crisis": Measure("crisis flagged", True, ""),
     "therapist_flips": Measure("therapist's role flips", True, "less"),
     "patient_flips": Measure("patient's role flips", True, "less"),
+    "question_relevance": Measure("questions tied to what was said", True, "more"),
 }
 """What is counted. The first decides: each component of the first formulation counts +1 when it was
-understood and -1 when it was misread, so that neither guessing nor silence pays."""
+understood and -1 when it was misread, so that neither guessing nor silence pays. What is counted of
+the first formulation is counted among valid ones: one that could not be read at first asking has no
+value there, and counts in ``valid_format`` alone."""
 
 PRIMARY: Final = next(iter(MEASURES))
 
 _ROWS: Final = "select * from arena_measures where run_id = ? order by case_id, sample"
 _TURNS: Final = """
-select t.text from turns t
-where t.episode_id = ? and t.speaker = 'patient' order by t.idx
+select t.speaker, t.text from turns t where t.episode_id = ? order by t.idx
 """
 
 
 def measured(
     store: ReadableStore, run_id: str, cases: Mapping[str, Case], embedder: Embedder
 ) -> list[dict[str, Any]]:
-    """One row an episode of a run: the view's columns, and fidelity.
+    """One row an episode of a run: the view's columns, fidelity, and relevance of the questions.
 
     Args:
         store: Where the episodes are.
@@ -72,10 +75,61 @@ def measured(
     """
     rows = store.fetch(_ROWS, (run_id,))
     records = _records(cases, embedder)
+    turns = {row["episode_id"]: store.fetch(_TURNS, (row["episode_id"],)) for row in rows}
     for row in rows:
-        spoken = [turn["text"] for turn in store.fetch(_TURNS, (row["episode_id"],))]
+        spoken = [t["text"] for t in turns[row["episode_id"]] if t["speaker"] == "patient"]
         row["fidelity"] = _fidelity(row["patient_id"], spoken, records, embedder)
+    asked = [(row["patient_id"], _exchanges(turns[row["episode_id"]])) for row in rows]
+    for row, relevance in zip(rows, _relevance(asked, embedder), strict=True):
+        row["question_relevance"] = relevance
     return rows
+
+
+def _exchanges(turns: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
+    """What a patient said last, and what the therapist then asked."""
+    return [
+        (before["text"], turn["text"])
+        for before, turn in pairwise(turns)
+        if (before["speaker"], turn["speaker"]) == ("patient", "therapist")
+    ]
+
+
+def _relevance(
+    dialogues: Sequence[tuple[str, Sequence[tuple[str, str]]]], embedder: Embedder
+) -> list[float | None]:
+    """How well questions are tied to what was said just before, for each dialogue.
+
+    Of a question: the share of other patients' turns that fit it less well than the one that it
+    answers; those that fit as well count half. So 0.5 is chance, whatever is asked of everybody.
+
+    Args:
+        dialogues: Whose it is, and for each question what the patient had said, and the question.
+        embedder: What they are compared by.
+    """
+    said = [(patient, text) for patient, pairs in dialogues for text, _ in pairs]
+    if not said:
+        return [None for _ in dialogues]
+    owners = np.array([patient for patient, _ in said])
+    turns = embedder.vectors([text for _, text in said])
+    questions = embedder.vectors([question for _, pairs in dialogues for _, question in pairs])
+    # Rounded: equal texts must not be told apart by the order of a sum.
+    fits = np.round(questions @ turns.T, 6)
+    own = np.diagonal(fits)
+    found: list[float | None] = []
+    start = 0
+    for patient, pairs in dialogues:
+        others = owners != patient
+        places = range(start, start + len(pairs))
+        start += len(pairs)
+        if not pairs or not others.any():
+            found.append(None)
+            continue
+        shares = [
+            np.mean((fits[place, others] < own[place]) + 0.5 * (fits[place, others] == own[place]))
+            for place in places
+        ]
+        found.append(float(np.mean(shares)))
+    return found
 
 
 def _records(cases: Mapping[str, Case], embedder: Embedder) -> dict[str, Any]:

@@ -129,7 +129,9 @@ def load_model(path: str, recipe: Recipe) -> Any:
             f"quantize = {recipe.quantize!r} needs a CUDA GPU, and there is none here: take the "
             'recipe smollm2-cpu, or set quantize = "none"'
         )
-    settings: dict[str, Any] = {"dtype": getattr(torch, recipe.dtype)}
+    # Without a GPU the weights stay as exact as the adapter: autocast computes in bfloat16.
+    dtype = getattr(torch, recipe.dtype) if torch.cuda.is_available() else torch.float32
+    settings: dict[str, Any] = {"dtype": dtype}
     kept = quantization(recipe)
     if kept is not None:
         settings |= {"quantization_config": kept, "device_map": {"": 0}}
@@ -137,6 +139,24 @@ def load_model(path: str, recipe: Recipe) -> Any:
         return AutoModelForCausalLM.from_pretrained(path, **settings)
     except (OSError, ValueError, ImportError) as error:
         raise ConfigurationError(_unloadable(path, error)) from error
+
+
+def computed_in(trainer: Any) -> dict[str, str]:
+    """What a trainer's products are computed in, and what its weights are kept in."""
+    kept = {
+        kind: sorted({str(p.dtype).removeprefix("torch.") for p in found})
+        for kind, found in (
+            ("frozen", [p for p in trainer.model.parameters() if not p.requires_grad]),
+            ("adapter", [p for p in trainer.model.parameters() if p.requires_grad]),
+        )
+    }
+    found = {kind: ", ".join(names) for kind, names in kept.items()}
+    autocast = trainer.accelerator.mixed_precision
+    return {
+        "device": trainer.args.device.type,
+        "autocast": {"bf16": "bfloat16", "fp16": "float16"}.get(autocast, "no"),
+        **found,
+    }
 
 
 def _unloadable(path: str, error: Exception) -> str:

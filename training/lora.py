@@ -8,7 +8,7 @@ Run it: ``python -m training.lora --dataset DIR --recipe smollm2-cpu --out DIR``
 ``mentalarena[train]``.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ import click
 from mentalarena.errors import ConfigurationError
 from mentalarena.flags import option
 from mentalarena.models import require
-from training.base_model import load_model, load_tokenizer, model_path
+from training.base_model import computed_in, load_model, load_tokenizer, model_path
 from training.export import read_jsonl
 from training.masks import Encoded, encode_rows, shuffled_targets, spread
 from training.recipe import LoraRecipe, read_recipe
@@ -68,7 +68,10 @@ def train(job: Job) -> dict[str, Any]:
     tokenizer = load_tokenizer(path)
     model = load_model(path, job.recipe)
     stops = ends(model)
-    rows = read_jsonl(job.dataset / "train.jsonl")
+    everything = read_jsonl(job.dataset / "train.jsonl")
+    rows: Sequence[Mapping[str, Any]] = spread(
+        everything, job.recipe.train_rows, job.seed, "train rows"
+    )
     if job.shuffle_targets:
         rows = shuffled_targets(rows, job.seed)
     learned = encode_rows(tokenizer, rows, job.recipe.max_length, stops)
@@ -79,6 +82,8 @@ def train(job: Job) -> dict[str, Any]:
             f"no answer of {job.dataset} fits into max_length = {job.recipe.max_length}: raise it"
         )
     trainer = make_trainer(job, model, tokenizer, learned, held)
+    record["computed_in"] = computed_in(trainer)
+    write_record(job.out, record)
     outcome = trainer.train(resume_from_checkpoint=last_checkpoint(job.out / CHECKPOINTS))
     adapter = job.out / ADAPTER
     trainer.model.save_pretrained(str(adapter))
@@ -117,7 +122,13 @@ def make_trainer(job: Job, model: Any, tokenizer: Any, learned: Encoded, held: E
     trainer = SFTTrainer(
         model=model,
         # Rows come with ids and labels of their own (training.masks): nothing is to be added.
-        args=SFTConfig(**settings, dataset_kwargs={"skip_prepare_dataset": True}, packing=False),
+        args=SFTConfig(
+            **settings,
+            # Rows of like length in a batch: less of it is padding.
+            train_sampling_strategy="group_by_length",
+            dataset_kwargs={"skip_prepare_dataset": True},
+            packing=False,
+        ),
         processing_class=tokenizer,
         train_dataset=datasets.Dataset.from_list(learned.rows),
         eval_dataset=datasets.Dataset.from_list(held.rows) if watched else None,

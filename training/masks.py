@@ -139,14 +139,16 @@ def shuffled_targets(rows: Sequence[Mapping[str, Any]], seed: int) -> list[dict[
     return [{**row, "completion": answer} for row, answer in zip(rows, answers, strict=True)]
 
 
-def spread(rows: Sequence[Mapping[str, Any]], count: int, seed: int) -> list[Mapping[str, Any]]:
+def spread(
+    rows: Sequence[Mapping[str, Any]], count: int, seed: int, purpose: str = "eval rows"
+) -> list[Mapping[str, Any]]:
     """A seeded sample with as many rows of each task as there are of the rarest, or nearly so."""
     if not count or count >= len(rows):
         return list(rows)
     by_task: dict[str, list[Mapping[str, Any]]] = {}
     for row in rows:
         by_task.setdefault(row["task"], []).append(row)
-    draw = random.Random(f"{seed}/eval rows")
+    draw = random.Random(f"{seed}/{purpose}")
     piles = [draw.sample(pile, len(pile)) for _, pile in sorted(by_task.items())]
     found: list[Mapping[str, Any]] = []
     while len(found) < count:

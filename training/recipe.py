@@ -53,6 +53,7 @@ class Recipe:
     eval_rows: int
     """Rows of dev that are looked at; 0 for all."""
     dtype: Dtype
+    """What the model computes in. On a CPU ``bfloat16`` is autocast: all weights stay float32."""
     quantize: Quantize
     gradient_checkpointing: bool
 
@@ -67,6 +68,8 @@ class Recipe:
 class LoraRecipe(Recipe):
     """How a model is fine-tuned on rows."""
 
+    train_rows: int
+    """Rows that are learned from, as many of each task; 0 for all."""
     dropout: float
 
 
@@ -82,7 +85,7 @@ R = TypeVar("R", bound=Recipe)
 
 _POSITIVE = ("r", "alpha", "batch_size", "accumulation", "max_length", "eval_steps")
 _ABOVE_ZERO = ("learning_rate", "epochs", "max_grad_norm", "beta")
-_NOT_NEGATIVE = ("dropout", "warmup_ratio", "weight_decay", "patience", "eval_rows")
+_NOT_NEGATIVE = ("dropout", "warmup_ratio", "weight_decay", "patience", "eval_rows", "train_rows")
 _CHOICES = {"answers": AnswerMode, "schedule": Schedule, "dtype": Dtype, "quantize": Quantize}
 
 

@@ -137,9 +137,19 @@ def test_the_format_counts_only_where_an_answer_was_given(tmp_path: Path) -> Non
             if name in ("good", "mended"):
                 stated = {"episode_id": name, "round": 0, "component": "emotions"}
                 store.write_sync([Row("formulations", {**stated, "statement": "s"})])
-        found = {row["episode_id"]: row["valid_format"] for row in
-                 store.fetch("select episode_id, valid_format from arena_measures")}  # fmt: skip
-    assert found == {"good": 1, "mended": 0, "unreadable": 0, "unasked": None}
+            if name != "unasked":
+                # An unreadable one is decoded as an empty one: everything is missed.
+                verdict = "aligned" if name in ("good", "mended") else "missed"
+                judged = {"episode_id": name, "round": 0, "component": "emotions"}
+                store.write_sync([Row("deviations", {**judged, "verdict": verdict, "scorer": "s"})])
+        found = {row["episode_id"]: row for row in store.fetch("select * from arena_measures")}
+    assert {name: row["valid_format"] for name, row in found.items()} == {
+        "good": 1, "mended": 0, "unreadable": 0, "unasked": None,
+    }  # fmt: skip
+    # Among valid outputs: the others are left out, and are no zeros.
+    assert found["good"]["components_at_0"] == found["good"]["understanding_at_0"] == 1
+    for name in ("mended", "unreadable", "unasked"):
+        assert found[name]["components_at_0"] is found[name]["understanding_at_0"] is None
 
 
 def test_fidelity_knows_whose_record_was_spoken() -> None:
@@ -255,3 +265,38 @@ def test_a_model_is_played_against_a_server(command: Command) -> None:
     assert found["metrics"] == same["metrics"]
     assert found["seat"] == "patient"
     assert 0 <= found["metrics"]["measures"]["fidelity"]["value"] <= 1
+
+
+def test_relevance_is_chance_for_one_question_to_all_and_high_for_a_fitting_one() -> None:
+    import numpy as np
+
+    class Words:
+        """One dimension a word."""
+
+        words = ("dog", "job", "sister", "what", "about")
+
+        def vectors(self, texts: list[str]) -> Any:
+            return np.array([[float(word in text) for word in self.words] for text in texts])
+
+    def relevance(*asked: str) -> list[float | None]:
+        said = ("my dog", "my job", "my sister")
+        people = [(person, [(text, question)])
+                  for person, text, question in zip("abc", said, asked, strict=True)]  # fmt: skip
+        return arena_measures._relevance(people, Words())  # type: ignore[arg-type]
+
+    assert relevance(*["what about it"] * 3) == [0.5, 0.5, 0.5]
+    assert relevance("what dog", "what job", "what sister") == [1.0, 1.0, 1.0]
+    # The dog's owner is asked about the job, and is fitted less well than its owner: 0 and 0.5.
+    assert relevance("what job", "what job", "what sister") == [0.25, 1.0, 1.0]
+    # Nobody else's turns to compare with, and nothing asked.
+    assert arena_measures._relevance([("a", [("x", "y")])], Words()) == [None]  # type: ignore[arg-type]
+    assert arena_measures._relevance([("a", []), ("b", [])], Words()) == [None, None]  # type: ignore[arg-type]
+
+
+def test_only_a_question_right_after_an_answer_counts() -> None:
+    turns = [
+        {"speaker": speaker, "text": text}
+        for speaker, text in (("patient", "p1"), ("therapist", "t1"), ("therapist", "t2"),
+                              ("patient", "p2"), ("patient", "p3"), ("therapist", "t3"))
+    ]  # fmt: skip
+    assert arena_measures._exchanges(turns) == [("p1", "t1"), ("p3", "t3")]

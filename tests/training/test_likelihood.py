@@ -134,3 +134,17 @@ def test_the_bundled_models_server_tells_likelihoods() -> None:
         total += client.next_tokens([*tokens, *steps[:place]], token)[token]
     assert odd == pytest.approx(total, abs=0.05)
     assert len(steps) > 1
+
+
+def test_a_gguf_file_is_known_by_its_content(tmp_path: Path) -> None:
+    from training.candidates import candidate
+
+    found = []
+    for name in ("a.gguf", "b.gguf"):
+        (tmp_path / name).write_bytes(b"GGUF")
+        spec = f"local:{tmp_path / name}"
+        one = candidate(spec, "auto", base_url="", timeout=1, concurrency=1, seed=0)
+        assert one.scoring == "likelihood"
+        found.append(one.identity())
+    assert found[0] == found[1]
+    assert str(found[0]["model"]).startswith("local:sha256-")

@@ -23,7 +23,12 @@ from training.lora import Job, train
 from training.recipe import LoraRecipe, checked, read_recipe
 from training.run_folder import last_checkpoint
 
-RECIPES = {"smollm2-cpu": "chatml", "paper-llama3-8b": "llama3", "qlora-8b": "llama3"}
+RECIPES = {
+    "smollm2-cpu": "chatml",
+    "smollm2-overnight": "chatml",
+    "paper-llama3-8b": "llama3",
+    "qlora-8b": "llama3",
+}
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +66,9 @@ def test_every_recipe_trains_a_step(
     assert record["steps"] == 1
     assert record["train_loss"][0][1] > 0
     assert record["rows"] > 50
+    assert record["computed_in"] == {
+        "device": "cpu", "autocast": "bfloat16", "adapter": "float32", "frozen": "float32",
+    }  # fmt: skip
     adapter = json.loads((tmp_path / "out" / "adapter" / "adapter_config.json").read_text("utf-8"))
     assert (adapter["r"], adapter["lora_alpha"], adapter["lora_dropout"]) == (
         recipe.r, recipe.alpha, recipe.dropout
@@ -120,6 +128,20 @@ def test_training_ends_early_when_dev_does_not_improve(
     recipe = learning(models, learning_rate=1e-9, eval_steps=1, patience=2, epochs=50)
     record = train(Job(data / "small", tmp_path / "out", recipe))
     assert record["steps"] < 60
+
+
+def test_what_is_computed_in_float32_is_said_so(
+    data: Path, models: dict[str, Path], tmp_path: Path
+) -> None:
+    job = Job(data / "small", tmp_path / "out", learning(models, dtype="float32"), max_steps=1)
+    assert train(job)["computed_in"]["autocast"] == "no"
+
+
+def test_as_many_rows_of_each_task_are_learned_from(
+    data: Path, models: dict[str, Path], tmp_path: Path
+) -> None:
+    recipe = learning(models, train_rows=9)
+    assert train(Job(data / "small", tmp_path / "out", recipe, max_steps=1))["rows"] == 9
 
 
 def test_the_seed_decides(data: Path, models: dict[str, Path], tmp_path: Path) -> None:
@@ -219,8 +241,9 @@ def test_what_does_not_fit_is_refused_in_one_line(
     assert "was made for answers=labelled, the recipe asks with answers=small" in said(
         "--dataset", str(data / "labelled"), *model
     )
-    assert "give a .toml file, or one of paper-llama3-8b, qlora-8b, smollm2-cpu" in said(
-        "--dataset", str(ours), "--recipe", "nope", *model
+    assert (
+        "give a .toml file, or one of paper-llama3-8b, qlora-8b, smollm2-cpu, smollm2-overnight"
+        in said("--dataset", str(ours), "--recipe", "nope", *model)
     )
     facts = json.loads((ours / "manifest.json").read_text("utf-8"))
     spoiled = facts | {"templates": facts["templates"] | {"therapist.diagnose": "0"}}
