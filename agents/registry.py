@@ -17,7 +17,7 @@ from agents.ask import Answerer, Ask
 from agents.seats import JudgeSeat, ManagerSeat, PatientSeat, Seat, TherapistSeat
 from mentalarena.config import ArenaConfig
 from mentalarena.errors import ConfigurationError, ProviderError
-from mentalarena.models import ModelSpec, check_model, server_url, shown_url
+from mentalarena.models import ModelSpec, check_model, server_url, shown_url, spec_identity
 from mentalarena.provider import ModelClient
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ AnySeat = PatientSeat | TherapistSeat | ManagerSeat | JudgeSeat
 Kind = Literal["rules", "openai", "huggingface", "local", "human"]
 SEATS: tuple[Seat, ...] = ("patient", "therapist", "manager", "judge")
 POSSIBLE = (
-    "rules, openai:NAME, huggingface:PATH[,adapter=PATH], local or human (models also: "
+    "rules, openai:NAME, huggingface:PATH[,adapter=PATH], local[:FILE.gguf] or human (models also: "
     "answers=json, answers=labelled or answers=small; therapist also: rules,misread=0.2 and "
     "rules,misread=0.2,wording=check)"
 )
@@ -163,7 +163,8 @@ def _model_seat(role: Seat, spec: SeatSpec, config: ArenaConfig) -> AnySeat:
 
 def _model_ask(role: Seat, spec: SeatSpec, model: ModelSpec, config: ArenaConfig) -> Ask:
     check_model(model, config.base_url)
-    return Ask(_client(model, config), seat=role, spec=spec.text, answers=model.answers)
+    client = _client(model, config)
+    return Ask(client, seat=role, spec=spec_identity(spec.text), answers=model.answers)
 
 
 def model_ask(role: Seat, spec: str, config: ArenaConfig) -> Ask:

@@ -56,6 +56,7 @@ class Ledger:
         *,
         guidance: str,
         self_judged: bool,
+        iteration: int = 0,
         texts: Sequence[Mapping[str, str]] = (),
     ) -> None:
         self._store = store
@@ -65,6 +66,7 @@ class Ledger:
         self.config_hash = digest(identity)
         self._guidance = guidance
         self._self_judged = self_judged
+        self._iteration = iteration
         self._run_id: str | None = None
         self._lock = threading.Lock()
 
@@ -130,7 +132,7 @@ class Ledger:
             "case_hash": case.hash,
             "sample": sample,
             "seed": seed,
-            "iteration": 0,
+            "iteration": self._iteration,
             "guidance": self._guidance,
             "status": "running",
             "attempts": 1,

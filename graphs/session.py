@@ -29,6 +29,7 @@ from mentalarena.config import ArenaConfig
 from mentalarena.decoder import SymptomDecoder
 from mentalarena.errors import BudgetError, CaseError, MentalArenaError, ReplayError, StoreError
 from mentalarena.journal import EpisodeJournal, Journal, digest
+from mentalarena.models import spec_identity
 from mentalarena.roster import (
     Library,
     builtin_cases,
@@ -73,6 +74,8 @@ class Session:
         self.meter = Meter()
         self.waiting = 0
         """Episodes that wait for the sentence encoder."""
+        self.iteration = 0
+        """Of the self-play loop that episodes are played for; set before the first one."""
         self.waits: Callable[[], None] = lambda: None
         """Called when one more does."""
 
@@ -127,6 +130,7 @@ class Session:
             self.identity,
             guidance=self.config.guidance,
             self_judged=self.self_judged,
+            iteration=self.iteration,
             texts=(styles, limits, library),
         )
 
@@ -134,7 +138,7 @@ class Session:
     def self_judged(self) -> bool:
         """Whether the model that judges also plays patient or therapist, however it is asked."""
         judge, *others = (
-            SeatSpec.parse(spec).model
+            SeatSpec.parse(spec_identity(spec)).model
             for spec in (self.config.judge, self.config.patient, self.config.therapist)
         )
         return judge is not None and any(

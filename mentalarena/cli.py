@@ -36,6 +36,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "cases": ("graphs.cases:cases", "List, check, import, make and compare patients."),
     "dataset": ("training.dataset:dataset", "Make training data from stored episodes."),
     "evaluate": ("training.evaluate:evaluate", "Measure a model, with error bars."),
+    "selfplay": ("training.selfplay.command:selfplay", "Play, train, measure, decide; again."),
     "doctor": ("mentalarena.doctor:doctor", "Check the environment."),
 }
 

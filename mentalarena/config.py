@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from mentalarena.errors import ConfigurationError
+from mentalarena.models import spec_identity
 
 Guidance = Literal["none", "topic", "placebo", "oracle"]
 
@@ -201,8 +202,14 @@ class ArenaConfig:
         return replace(self, **asdict(recipe))
 
     def identity(self) -> dict[str, Any]:
-        """What makes two runs the same experiment; paths, servers and timeouts do not."""
+        """What makes two runs the same experiment; paths, servers and timeouts do not.
+
+        Raises:
+            ConfigurationError: a seat's GGUF file is not there.
+        """
         values = asdict(self)
+        for name in ("patient", "therapist", "manager", "judge"):
+            values[name] = spec_identity(values[name])
         for name in ("db", "base_url", "timeout", "cases", "thresholds", "principles"):
             del values[name]
         return values

@@ -1,8 +1,9 @@
-"""The bundled SmolLM2-135M-Instruct: a real language model, offline, on two CPU cores.
+"""The bundled SmolLM2-135M-Instruct, or a GGUF file of one's own: offline, on two CPU cores.
 
 Why: the whole loop has to run against a language model without a key, a network or a server to
-install. The model is too small to be good: it shows that the machinery works, and no claim about
-language models rests on it.
+install, before and after it was trained. The bundled model is too small to be good: it shows that
+the machinery works, and no claim about language models rests on it. A file of one's own is known by
+its SHA-256, wherever it lies.
 
 Try it: ``python -m graphs.arena --model local``.
 """
@@ -71,6 +72,56 @@ def find_model() -> Path:
     )
 
 
+def named_file(name: str) -> Path:
+    """The file of ``local:FILE.gguf``; the bundled one for an empty name.
+
+    Raises:
+        MissingExtraError: the bundled one is not installed.
+        ConfigurationError: there is no such file, or it is no GGUF file.
+    """
+    if not name:
+        return find_model()
+    path = Path(name).expanduser()
+    try:
+        with path.open("rb") as file:
+            begins = file.read(4)
+    except OSError as error:
+        raise ConfigurationError(
+            f"model local:{name}: the file cannot be read ({error.strerror}); name a GGUF file, or "
+            "local alone for the bundled model"
+        ) from None
+    if begins != b"GGUF":
+        raise ConfigurationError(f"model local:{name}: the file is no GGUF file")
+    return path
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file; read once a process for as long as the file is not written to.
+
+    Raises:
+        ConfigurationError: it cannot be read.
+    """
+    try:
+        facts = path.stat()
+        return _sha256(path.resolve(), facts.st_size, facts.st_mtime_ns)
+    except OSError as error:
+        raise ConfigurationError(f"{path} cannot be read: {error.strerror}") from error
+
+
+@cache
+def _sha256(path: Path, size: int, written: int) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def model_name(name: str) -> str:
+    """What a server calls its model: the bundled one's name, or stem and hash of a file."""
+    if not name:
+        return MODEL_NAME
+    path = named_file(name)
+    return f"{path.stem}-{file_sha256(path)[:12]}"
+
+
 @cache
 def verified_model() -> Path:
     """The bundled model file, its checksum verified (once a process).
@@ -80,8 +131,7 @@ def verified_model() -> Path:
         ConfigurationError: the file is not the one that was published.
     """
     path = find_model()
-    with path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
+    found = file_sha256(path)
     if found != MODEL_SHA256:
         raise ConfigurationError(
             f"{path.name} has sha256 {found[:12]}…, expected {MODEL_SHA256[:12]}…; reinstall it: "
@@ -91,37 +141,46 @@ def verified_model() -> Path:
 
 
 _lock = threading.Lock()
-_running: dict[int, tuple[Any, LocalServer]] = {}
+_running: dict[tuple[int, str], tuple[Any, LocalServer]] = {}
 
 
-def local_server() -> LocalServer:
-    """The server of this process, started on first use on a free loopback port.
+def local_server(name: str = "") -> LocalServer:
+    """This process's server of a file, started on first use on a free loopback port.
+
+    Args:
+        name: Path of a GGUF file; empty for the bundled model.
 
     Raises:
-        MissingExtraError: the binding or the model is not installed.
+        MissingExtraError: the binding or the bundled model is not installed.
+        ConfigurationError: there is no such file, or it is not what it should be.
         ProviderError: the server did not start.
     """
-    pid = os.getpid()
+    # Known by content: two paths of one file are one server.
+    what = file_sha256(named_file(name)) if name else MODEL_SHA256
+    # Threads do not survive a fork: a child starts its own server.
+    key = os.getpid(), what
     with _lock:
-        # Threads do not survive a fork: a child starts its own server.
-        if pid not in _running:
-            _running[pid] = _start()
-            atexit.register(stop_local_server)
-        return _running[pid][1]
+        if key not in _running:
+            path = named_file(name) if name else verified_model()
+            if not _running:
+                atexit.register(stop_local_server)
+            _running[key] = serve(path, model_name(name))
+        return _running[key][1]
 
 
 def stop_local_server() -> None:
-    """Stop this process's server, if it runs; nothing otherwise."""
+    """Stop this process's servers, if any runs; nothing otherwise."""
     with _lock:
-        _running.pop(os.getpid(), None)
+        for key in [key for key in _running if key[0] == os.getpid()]:
+            del _running[key]
 
 
-def _start() -> tuple[Any, LocalServer]:
-    return serve(verified_model())
-
-
-def serve(path: Path) -> tuple[Any, LocalServer]:
+def serve(path: Path, alias: str = MODEL_NAME) -> tuple[Any, LocalServer]:
     """Serve a GGUF file on a free loopback port for as long as the first of the two is held.
+
+    Args:
+        path: The file.
+        alias: What the server calls its model.
 
     Raises:
         MissingExtraError: the binding is not installed.
@@ -136,7 +195,7 @@ def serve(path: Path) -> tuple[Any, LocalServer]:
     key = secrets.token_hex(16)
     params = xllamacpp.CommonParams()
     params.model.path = str(path)
-    params.model_alias = {MODEL_NAME}
+    params.model_alias = {alias}
     params.api_keys = [key]
     params.port = 0
     params.n_parallel = SLOTS
@@ -156,5 +215,7 @@ def serve(path: Path) -> tuple[Any, LocalServer]:
     try:
         server = xllamacpp.Server(params)
     except Exception as error:
-        raise ProviderError(f"the local model did not start: {error}", fatal=True) from error
+        raise ProviderError(
+            f"the local model {path.name} did not start: {error}", fatal=True
+        ) from error
     return server, LocalServer(f"{server.listening_address}/v1", key)

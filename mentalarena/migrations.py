@@ -13,6 +13,7 @@ from sqlite_utils import Database, Migrations
 from mentalarena.views import (
     COSTS,
     EXCLUSIONS,
+    LINEAGE,
     MEASURES,
     SUMMARY,
     TOTALS,
@@ -582,6 +583,70 @@ def m005_decoder_scores(db: Database) -> None:
         "judge_reason text not null default ''",
     ):
         db.execute(f"alter table deviations add column {column}")
+
+
+_LOOP = f"""
+drop table iterations;
+
+create table iterations (
+  run_id text not null references runs(id), -- the loop
+  iteration integer not null check (iteration >= 1),
+  stage text not null
+    {_one_of("stage", "play", "dataset", "train", "serve", "evaluate", "gate", "done")},
+  model text not null, -- what played, and stays when a gate closes: seat spec
+  episodes_run_ids text check (json_valid(episodes_run_ids)), -- JSON list; runs that were played
+  dataset_id text references datasets(id),
+  adapter text, -- folder of the trained adapter
+  adapter_hash text,
+  candidate text, -- the trained model: seat spec
+  evaluation_id text references evaluations(id), -- of the candidate, on dev patients
+  baseline_id text references evaluations(id), -- of the model that played, on the same
+  measures text check (measures is null or json_valid(measures)), -- JSON; what the gates look at
+  gates text
+    check (gates is null or json_valid(gates)), -- JSON; value, limits and state of each gate
+  decision text {_one_of("decision", "promote", "keep", "stop")},
+  reason text not null default '', -- of the decision
+  accepted integer check (accepted in (0, 1)), -- 0: the model before was kept
+  started_at {_NOW},
+  finished_at text,
+  primary key (run_id, iteration)
+) strict, without rowid;
+
+create table iteration_stages (
+  run_id text not null,
+  iteration integer not null,
+  stage text not null
+    {_one_of("stage", "play", "dataset", "train", "serve", "evaluate", "gate", "probe")},
+  starts integer not null default 1, -- how often it was begun: one more than it was killed
+  started_at text not null, -- the first time
+  finished_at text, -- null until it is done; then it is never done again
+  seconds real, -- of the last time
+  facts text check (facts is null or json_valid(facts)), -- JSON; what it made, with hashes
+  primary key (run_id, iteration, stage),
+  foreign key (run_id, iteration) references iterations(run_id, iteration)
+) strict, without rowid;
+
+create table dataset_rows (
+  dataset_id text not null references datasets(id) on delete cascade,
+  row_id text not null, -- as in the file
+  split text not null {_one_of("split", "train", "dev")},
+  task text not null,
+  episode_id text references episodes(id), -- null for a row that comes from a file
+  idx integer not null, -- turn, round or attempt in the episode
+  primary key (dataset_id, row_id)
+) strict, without rowid;
+create index dataset_rows_episode on dataset_rows(episode_id);
+"""
+
+
+@migrations()
+def m006_selfplay(db: Database) -> None:
+    """The self-play loop as it is run: stages with markers, decisions, and rows by episode.
+
+    The table ``iterations`` of the first release was never written to, so it makes way.
+    """
+    db.executescript(_LOOP)
+    db.executescript(LINEAGE)
 
 
 def names() -> list[str]:

@@ -25,6 +25,8 @@ OPENAI_URL = "https://api.openai.com/v1"
 # Servers that ask for no key still want the header; the SDK refuses to build without one.
 _NO_KEY = "no-key-needed"
 _OPTIONS = re.compile(r",(?=[a-z_]+=)")
+_STORED = re.compile(r"sha256-[0-9a-f]{64}")
+"""In place of a file's path, in what is stored."""
 _ALLOWED: dict[str, tuple[str, ...]] = {
     "openai": ("answers",),
     "huggingface": ("adapter", "answers"),
@@ -39,7 +41,7 @@ class ModelSpec:
 
     provider: Provider
     name: str = ""
-    """Model name or path; empty for ``local``."""
+    """Model name or path; of ``local`` a GGUF file, empty for the bundled model."""
     adapter: str = ""
     """Path of a LoRA adapter (``huggingface`` only)."""
     answers: AnswerMode = "json"
@@ -58,13 +60,10 @@ class ModelSpec:
         if provider not in get_args(Provider):
             raise ConfigurationError(
                 f"model {text!r}: unknown kind {provider!r}; use openai:NAME, "
-                "huggingface:PATH[,adapter=PATH] or local"
+                "huggingface:PATH[,adapter=PATH] or local[:FILE.gguf]"
             )
-        if provider == "local":
-            if colon:
-                raise ConfigurationError(f"model {text!r}: local is one model and takes no name")
-        elif not name.strip():
-            what = "NAME" if provider == "openai" else "PATH"
+        if not name.strip() and (colon or provider != "local"):
+            what = {"openai": "NAME", "huggingface": "PATH"}.get(provider, "FILE.gguf")
             raise ConfigurationError(
                 f"model {text!r}: the name is missing; write {provider}:{what}"
             )
@@ -92,6 +91,25 @@ class ModelSpec:
             adapter=options.get("adapter", "").strip(),
             answers=answers,  # type: ignore[arg-type]
         )
+
+
+def spec_identity(text: str) -> str:
+    """A seat or model spec as it is stored: a GGUF file by its content, anything else as it is.
+
+    Where a file lies says nothing about what it answers, and another file may lie there tomorrow.
+
+    Raises:
+        ConfigurationError: the spec is wrong, or names a file that is not there.
+    """
+    if not text.strip().startswith("local:"):
+        return text
+    spec = ModelSpec.parse(text)
+    if _STORED.fullmatch(spec.name):
+        return text
+    from mentalarena.local_model import file_sha256, named_file
+
+    options = "" if spec.answers == _ANSWERS["local"] else f",answers={spec.answers}"
+    return f"local:sha256-{file_sha256(named_file(spec.name))}{options}"
 
 
 def server_url(base_url: str = "") -> str:
@@ -160,11 +178,11 @@ def check_model(spec: ModelSpec, base_url: str = "") -> None:
         require("langchain_openai", "langchain-openai")
         api_key(base_url)
     elif spec.provider == "local":
-        from mentalarena.local_model import find_model
+        from mentalarena.local_model import named_file
 
         require("langchain_openai", "langchain-openai")
         require("xllamacpp", "mentalarena[local]")
-        find_model()
+        named_file(spec.name)
     else:
         for package in ("langchain_huggingface", "transformers", "torch"):
             require(package, package.replace("_", "-"))
@@ -216,11 +234,11 @@ def chat_model(
     url, key, name = server_url(base_url), "", spec.name
     sampling: dict[str, float | int] = {}
     if spec.provider == "local":
-        from mentalarena.local_model import MODEL_NAME, SAMPLING, local_server
+        from mentalarena.local_model import SAMPLING, local_server, model_name
 
-        server = local_server()
+        server = local_server(spec.name)
         sampling = SAMPLING
-        url, key, name = server.url, server.key, MODEL_NAME
+        url, key, name = server.url, server.key, model_name(spec.name)
     else:
         key = api_key(base_url)
     from pydantic import SecretStr

@@ -56,7 +56,12 @@ ABOUT: Final = {
     ),
     "embeddings": "Sentence vectors by encoder and text, so that batching never changes a replay.",
     "datasets": "Training data made from runs: filters, and what each left over.",
-    "iterations": "Turns of the self-play loop: which adapter, from which rows, from which run.",
+    "iterations": "Turns of the self-play loop: what played, what was trained, what was decided.",
+    "iteration_stages": (
+        "Marks of a loop's stages: one that is finished is never done again, whatever kills it."
+    ),
+    "dataset_rows": "Which episode, and what in it, each row of a dataset comes from.",
+    "lineage": "From a trained model to the turns that made it, by way of its dataset's rows.",
     "evaluations": "One model on one set of items, or on one seat of the arena.",
     "evaluation_items": "One question of an evaluation as it was put, answered, read and judged.",
     "episode_summary": "One row an episode, with how it went and what it cost.",

@@ -261,3 +261,18 @@ select e.run_id, t.episode_id, 'turn', t.idx, 'role flip'
 from turns t join episodes e on e.id = t.episode_id
 where t.role_flip;
 """
+
+LINEAGE: Final = """
+create view lineage as
+select i.run_id, i.iteration, i.candidate as model, i.adapter_hash, i.accepted, i.dataset_id,
+  d.row_id, d.task, d.split, d.episode_id, e.run_id as episode_run_id,
+  e.iteration as played_in, e.case_id, t.idx as turn, t.speaker, t.text
+from iterations i
+join dataset_rows d on d.dataset_id = i.dataset_id
+join episodes e on e.id = d.episode_id
+join turns t on t.episode_id = d.episode_id
+  and (d.task not in ('patient_turn', 'therapist_turn') or t.idx = d.idx)
+where i.candidate is not null;
+"""
+"""From a trained model to what was said: a turn's row comes from that turn, all others from the
+whole dialogue."""

@@ -21,7 +21,15 @@ from mentalarena.store_api import ReadableStore
 from training.card import MANIFEST, card, manifest, write_manifest
 from training.examples import Example, Source, Task, examples, seed_example
 from training.export import Export, export, row, write_jsonl
-from training.filters import Limits, Step, described, evaluation_index, filters, run_filters
+from training.filters import (
+    Limits,
+    Step,
+    described,
+    evaluation_index,
+    filters,
+    mixing,
+    run_filters,
+)
 from training.pairs import pairs
 from training.released import read_released
 from training.trajectories import Run, check_splits, find_runs, read_trajectories
@@ -43,6 +51,8 @@ class Wanted:
     answers: AnswerMode = "labelled"
     from_run: tuple[str, ...] = ()
     iteration: int | None = None
+    shares: tuple[tuple[str, float], ...] = ()
+    """Runs of which a share of the rows to train on is taken; all of others."""
     released: Path | None = None
     evaluation_data: Path | None = None
     exports: tuple[Export, ...] = ()
@@ -58,6 +68,8 @@ class Made:
     """The manifest."""
     complaints: list[str]
     """Lines of an imported file that could not be read."""
+    origins: list[dict[str, Any]]
+    """Where each row comes from: rows of ``dataset_rows`` without the dataset."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +96,10 @@ def build(store: ReadableStore | None, out: Path, wanted: Wanted) -> Made:
     _check_free(out)
     index = evaluation_index(wanted.evaluation_data)
     found = _released(wanted.released) if wanted.released else _played(store, wanted)
-    kept, funnel = run_filters(found.examples, filters(wanted.limits, wanted.answers, index))
+    chosen = filters(wanted.limits, wanted.answers, index)
+    if wanted.shares:
+        chosen = (*chosen, mixing(dict(wanted.shares)))
+    kept, funnel = run_filters(found.examples, chosen)
     if not kept:
         raise ConfigurationError(_nothing_left(funnel))
     origin = str(found.origin.get("file", ""))
@@ -113,7 +128,18 @@ def build(store: ReadableStore | None, out: Path, wanted: Wanted) -> Made:
         )
         (folder / "README.md").write_text(card(facts), encoding="utf-8")
         write_manifest(folder, facts)
-    return Made(out, facts, found.complaints)
+    origins = [
+        {"row_id": one["id"], "split": split, "task": one["task"],
+         "episode_id": one["meta"]["episode_id"], "idx": one["meta"]["idx"]}
+        for split, of_split in rows.items()
+        for one in of_split
+    ]  # fmt: skip
+    return Made(out, facts, found.complaints, origins)
+
+
+def candidates(store: ReadableStore, wanted: Wanted) -> list[Example]:
+    """Every row that the episodes of a store give, before any filter, in order."""
+    return _played(store, wanted).examples
 
 
 def _played(store: ReadableStore | None, wanted: Wanted) -> _Found:
@@ -193,10 +219,10 @@ def _new_folder(out: Path) -> Iterator[Path]:
         shutil.rmtree(made, ignore_errors=True)
 
 
-def stored(made: Made) -> StoreRow:
-    """The row of a dataset in the store."""
+def stored(made: Made) -> list[StoreRow]:
+    """The rows of a dataset in the store: itself, and where each of its rows comes from."""
     facts = made.facts
-    return StoreRow(
+    itself = StoreRow(
         "datasets",
         {
             "id": facts["id"],
@@ -208,3 +234,7 @@ def stored(made: Made) -> StoreRow:
             "rows": sum(facts["rows"].values()),
         },
     )
+    return [
+        itself,
+        *(StoreRow("dataset_rows", {"dataset_id": facts["id"], **one}) for one in made.origins),
+    ]

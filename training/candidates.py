@@ -17,7 +17,7 @@ from typing import Any, Final, Literal, NamedTuple, Protocol
 from agents.answers import json_schema, labelled_grammar
 from mentalarena.errors import ConfigurationError, ProviderError
 from mentalarena.journal import digest
-from mentalarena.models import ModelSpec, check_model
+from mentalarena.models import ModelSpec, check_model, spec_identity
 from mentalarena.provider import ModelClient
 from training.likelihood import Scorer, check_scorer, scorer
 from training.tasks.items import Question
@@ -291,7 +291,7 @@ def candidate(
 
 def _what(spec: ModelSpec) -> dict[str, Any]:
     """A model by name and, where its files are here, by what is in them: a path may be reused."""
-    found: dict[str, Any] = {"model": f"{spec.provider}:{spec.name}".rstrip(":")}
+    found: dict[str, Any] = {"model": spec_identity(f"{spec.provider}:{spec.name}".rstrip(":"))}
     if spec.provider == "huggingface" and (folder := Path(spec.name).expanduser()).is_dir():
         found["files"] = digest(
             [(p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in sorted(folder.iterdir())], 16

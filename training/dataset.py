@@ -203,7 +203,7 @@ def dataset(
             )
         with open_store(db) as store:
             made = build(store, Path(out), wanted)
-            store.write_sync([stored(made)])
+            store.write_sync(stored(made))
     _say(made, as_json)
 
 

@@ -71,8 +71,8 @@ class Asking(NamedTuple):
     "--model",
     default=None,
     metavar="SPEC",
-    help="What is evaluated: openai:NAME, huggingface:PATH[,adapter=PATH], local; constant, "
-    "majority or chance; for the arena any seat spec.",
+    help="What is evaluated: openai:NAME, huggingface:PATH[,adapter=PATH], local[:FILE.gguf]; "
+    "constant, majority or chance; for the arena any seat spec.",
 )
 @option(
     "--tasks",
@@ -236,7 +236,7 @@ def evaluate(
     found: list[dict[str, Any]] = []
     if questions := [name for name in names if name != ARENA]:
         loaded = [load(name, data, split) for name in questions]
-        found += _questions(db, model, loaded, split, asking, against, training_data)
+        found += compared_questions(db, model, loaded, split, asking, against, training_data)
     if ARENA in names:
         from training.arena_evaluation import Arena
 
@@ -282,10 +282,11 @@ def _rescored(db: str, prefix: str) -> list[dict[str, Any]]:
 # --- question sets -------------------------------------------------------------------------------
 
 
-def _questions(
+def compared_questions(
     db: str, model: str, loaded: Sequence[Loaded], split: Split, asking: Asking,
-    against: str | None, training_data: str,
+    against: str | None, training_data: str = "",
 ) -> list[dict[str, Any]]:  # fmt: skip
+    """Evaluations of a model on question sets, each with its comparison where one is wanted."""
     # Whatever is wrong with it is better known before the first question than after the last.
     texts = list(texts_of(Path(training_data))) if training_data else []
     one = asking.candidate(model)

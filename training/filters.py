@@ -6,7 +6,7 @@ moment gives another set each time. Every row of a funnel names one reason, and 
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -144,6 +144,19 @@ def filters(
                    rows(lambda e: not overlaps(e, answers, evaluation)))
         )  # fmt: skip
     return tuple(played)
+
+
+def mixing(shares: Mapping[str, float]) -> Filter:
+    """Take a share of the rows to train on of some runs; which ones hangs on the row alone."""
+
+    def taken(example: Example) -> bool:
+        if example.trajectory is None or example.split != "train":
+            return True
+        share = shares.get(example.trajectory.run.id, 1.0)
+        drawn = int(digest([example.trajectory.id, example.task, example.idx], 13), 16)
+        return drawn < share * 16**13
+
+    return Filter("mixing", "beyond the share that is taken of its iteration", rows(taken))
 
 
 def rows(keep: Callable[[Example], bool]) -> Kept:

@@ -83,9 +83,9 @@ def scorer(spec: ModelSpec, timeout: float) -> HarnessScorer:
     """
     check_scorer(spec)
     if spec.provider == "local":
-        from mentalarena.local_model import MODEL_NAME
+        from mentalarena.local_model import model_name
 
-        return HarnessScorer(_local_model(timeout), MODEL_NAME)
+        return HarnessScorer(_local_model(spec.name, timeout), model_name(spec.name))
     return HarnessScorer(_weights(spec), spec.name + (f"+{spec.adapter}" if spec.adapter else ""))
 
 
@@ -112,8 +112,8 @@ def _weights(spec: ModelSpec) -> Any:
         )
 
 
-def _local_model(timeout: float) -> Any:
-    """The bundled model as a model of the harness."""
+def _local_model(name: str, timeout: float) -> Any:
+    """The bundled model, or a GGUF file, as a model of the harness."""
     from lm_eval.api.model import TemplateLM
 
     from mentalarena.local_model import local_server
@@ -161,7 +161,7 @@ def _local_model(timeout: float) -> Any:
             """Not there: generation goes through the project's own client."""
             raise NotImplementedError("generation goes through mentalarena.provider")
 
-    server = local_server()
+    server = local_server(name)
     return LlamaServer(LlamaClient(server.url.removesuffix("/v1"), server.key, timeout))
 
 

@@ -1,6 +1,8 @@
 """The bundled model: found, verified, served on loopback, played on every seat, shut down."""
 
 import asyncio
+import hashlib
+import shutil
 import subprocess
 import sys
 import time
@@ -19,7 +21,7 @@ from graphs.session import open_session
 from mentalarena import local_model
 from mentalarena.config import ArenaConfig, Recipe
 from mentalarena.errors import ConfigurationError, MissingExtraError, ProviderError
-from mentalarena.models import ModelSpec
+from mentalarena.models import ModelSpec, check_model, spec_identity
 from mentalarena.provider import ModelClient
 from tests.agents.support import MemoryJournal
 from tests.agents.test_model_seats import play_all
@@ -30,9 +32,9 @@ MESSAGES = [
 ]
 
 
-def client(max_tokens: int = 24) -> ModelClient:
+def client(max_tokens: int = 24, spec: str = "local") -> ModelClient:
     return ModelClient(
-        ModelSpec.parse("local"), base_url="", temperature=0.7, max_tokens=max_tokens, timeout=120
+        ModelSpec.parse(spec), base_url="", temperature=0.7, max_tokens=max_tokens, timeout=120
     )
 
 
@@ -52,6 +54,60 @@ def test_another_file_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
             local_model.verified_model()
     finally:
         local_model.verified_model.cache_clear()
+
+
+def test_a_file_of_ones_own_is_known_by_its_content(tmp_path: Path) -> None:
+    one, same, other = (tmp_path / name for name in ("a.gguf", "b.gguf", "c.gguf"))
+    for path, text in ((one, b"GGUF1"), (same, b"GGUF1"), (other, b"GGUF2")):
+        path.write_bytes(text)
+    mine, equal, else_ = (spec_identity(f"local:{path}") for path in (one, same, other))
+    assert mine == equal == f"local:sha256-{hashlib.sha256(b'GGUF1').hexdigest()}"
+    assert else_ != mine
+    assert spec_identity(f"local:{one},answers=json") == f"{mine},answers=json"
+    assert [spec_identity(text) for text in ("local", "rules", mine)] == ["local", "rules", mine]
+    seated = [ArenaConfig(therapist=f"local:{path}").identity() for path in (one, same, other)]
+    assert seated[0] == seated[1] != seated[2]
+    assert str(tmp_path) not in str(seated[0])
+    # It was written anew under its name.
+    one.write_bytes(b"GGUF-2")
+    assert spec_identity(f"local:{one}") != mine
+
+
+@pytest.mark.parametrize(
+    ("content", "words"), [(None, "cannot be read"), (b"PK", "no GGUF file"), (b"", "no GGUF file")]
+)
+def test_a_file_that_is_none_is_one_clear_line(
+    tmp_path: Path, content: bytes | None, words: str
+) -> None:
+    path = tmp_path / "x.gguf"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(ConfigurationError, match=words) as caught:
+        check_model(ModelSpec.parse(f"local:{path}"))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_broken_file_ends_the_run(tmp_path: Path) -> None:
+    path = tmp_path / "broken.gguf"
+    path.write_bytes(b"GGUF" + bytes(60))
+    with pytest.raises(ProviderError, match=r"broken\.gguf did not start") as caught:
+        local_model.local_server(str(path))
+    assert caught.value.fatal
+
+
+@pytest.mark.slow
+async def test_a_file_of_ones_own_has_its_own_server(tmp_path: Path) -> None:
+    path = tmp_path / "own.gguf"
+    shutil.copy(local_model.verified_model(), path)
+    with path.open("ab") as file:
+        file.write(b"\0")  # other content, same model
+    server = local_model.local_server(str(path))
+    assert (
+        server == local_model.local_server(f"{tmp_path}/./own.gguf") != local_model.local_server()
+    )
+    reply = await client(8, f"local:{path}").answer(MESSAGES, seed=1)
+    assert reply.resolved_model.startswith("own-")
+    assert reply.text == (await client(8).answer(MESSAGES, seed=1)).text
 
 
 @pytest.mark.slow

@@ -59,6 +59,8 @@ def client(url: str, spec: str = "openai:mock", timeout: float = 10.0) -> ModelC
         ("openai:gpt-x,answers=labelled", ModelSpec("openai", "gpt-x", answers="labelled")),
         ("local", ModelSpec("local", answers="small")),
         ("local,answers=json", ModelSpec("local", answers="json")),
+        ("local:/m/a,b.gguf", ModelSpec("local", "/m/a,b.gguf", answers="small")),
+        ("local:a.gguf,answers=json", ModelSpec("local", "a.gguf", answers="json")),
         (
             "huggingface:/m/a,b,adapter=/l/x",
             ModelSpec("huggingface", "/m/a,b", "/l/x", answers="labelled"),
@@ -77,7 +79,7 @@ def test_specs_are_read(text: str, spec: ModelSpec) -> None:
         ("openai:x,adapter=y", "unknown option 'adapter'"),
         ("openai:x,answers=xml", "answers=json or answers=labelled"),
         ("huggingface:x,answers=json", "answers=labelled"),
-        ("local:x", "takes no name"),
+        ("local:", "name is missing; write local:FILE.gguf"),
         ("huggingface:x,adapter=", "adapter is empty"),
     ],
 )

@@ -15,9 +15,8 @@ from mentalarena.cli import run_command
 from mentalarena.errors import ConfigurationError
 from mentalarena.huggingface import generate, load
 from mentalarena.models import ModelSpec
-from tests.training import tiny_models
 from tests.training.test_released import line
-from training import lora
+from training import lora, tiny_models
 from training.base_model import load_model, quantization
 from training.build import Wanted, build
 from training.lora import Job, train

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from mentalarena.errors import ConfigurationError
-from tests.training import tiny_models
+from training import tiny_models
 from training.base_model import load_model, load_tokenizer
 from training.lora import Job, make_trainer
 from training.masks import IGNORED, check_mask, encode_rows, shuffled_targets, spread

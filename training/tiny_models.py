@@ -1,4 +1,8 @@
-"""Models of the right architecture with random weights, small enough to train in a test."""
+"""Models of the right architecture with random weights, small enough to train in seconds.
+
+Why: the whole path of training can be walked, in tests and by ``mentalarena selfplay --smoke``,
+without a model that has learned anything.
+"""
 
 from pathlib import Path
 from typing import Any

@@ -1,0 +1,1 @@
+"""The self-play loop: play, collect, train, serve, measure, decide, and again."""
