@@ -16,8 +16,7 @@ import pytest
 from agents.prompting import template_hashes
 from mentalarena.cli import run_command
 from mentalarena.errors import ConfigurationError
-from tests.training import tiny_models
-from training import preference
+from training import preference, tiny_models
 from training.base_model import load_model, load_tokenizer
 from training.export import write_jsonl
 from training.margins import LogProbs, figures, log_probs
