@@ -29,6 +29,7 @@ from benchmarks.mock_schema import BadRequestError
 from benchmarks.mock_settings import MockSettings
 
 HOST = "127.0.0.1"
+ADAPTERS = "/v1/load_lora_adapter"
 _GRACE = 2.0
 """Seconds that answers under way get when the server closes."""
 
@@ -72,6 +73,7 @@ class Core:
         self._busy: set[asyncio.Task[Any]] = set()
         self._idle: set[asyncio.Task[Any]] = set()
         self._max_in_flight = 0
+        self._adapters: list[str] = []
         self._burst = [kind for kind, count in settings.burst.items() for _ in range(count)]
         self._log: IO[str] | None = None
         self._server: asyncio.Server | None = None
@@ -189,6 +191,8 @@ class Core:
     def _respond(self, request: Request, seen: Seen) -> tuple[Response | None, float]:
         """The response (None hangs) and the seconds after which it is due; fills in ``seen``."""
         methods = {"/health": "GET", "/stats": "GET", "/v1/models": "GET"}
+        if self.settings.models:
+            methods[ADAPTERS] = "POST"
         expected = {**methods, "/v1/chat/completions": "POST"}.get(request.path)
         key = self.settings.require_key
         refused: Response | None = None
@@ -208,16 +212,36 @@ class Core:
             return refused, 0.0
         if request.path == "/v1/chat/completions":
             return self._chat(request, seen)
+        if request.path == ADAPTERS:
+            return self._load_adapter(request, seen), 0.0
         seen.outcome = "ok"
         if request.path == "/v1/models":
             listed = [
                 {"id": name, "object": "model", "created": 0, "owned_by": "mock"}
-                for name in self.settings.models or ("mock",)
+                for name in (*(self.settings.models or ("mock",)), *self._adapters)
             ]
             return json_response(200, {"object": "list", "data": listed}), 0.0
         return json_response(
             200, {"status": "ok"} if request.path == "/health" else self.stats()
         ), 0.0
+
+    def _load_adapter(self, request: Request, seen: Seen) -> Response:
+        """As vLLM does: the folder is read by the server, and its name becomes a model's."""
+        try:
+            seen.body = json.loads(request.body)
+            name, path = str(seen.body["lora_name"]), Path(seen.body["lora_path"])
+        except (ValueError, KeyError, TypeError) as problem:
+            seen.outcome = "400"
+            return _refusal(400, f"the request is malformed: {problem!r}")
+        if not (path / "adapter_config.json").is_file():
+            seen.outcome = "404"
+            return _refusal(404, f"no adapter found for {path}", "NotFoundError")
+        if name in self._adapters:
+            seen.outcome = "400"
+            return _refusal(400, f"the adapter '{name}' has already been loaded")
+        self._adapters.append(name)
+        seen.outcome = "ok"
+        return json_response(200, f"Success: LoRA adapter '{name}' added successfully.")
 
     def _chat(self, request: Request, seen: Seen) -> tuple[Response | None, float]:
         settings = self.settings
@@ -240,7 +264,7 @@ class Core:
         except (ValueError, TypeError, AttributeError, RecursionError) as problem:
             seen.outcome = "400"
             return _refusal(400, f"the request is malformed: {problem!r}"), 0.0
-        if settings.models and prompt.model not in settings.models:
+        if settings.models and prompt.model not in (*settings.models, *self._adapters):
             seen.outcome = "404"
             message = f"the model '{prompt.model}' does not exist"
             return _refusal(404, message, "model_not_found"), 0.0

@@ -44,7 +44,8 @@ class MockSettings:
     require_key: str = ""
     """The bearer key that ``/v1`` asks for; empty asks for none."""
     models: tuple[str, ...] = ()
-    """The models that exist; empty answers to every name."""
+    """The models that exist; empty answers to every name. Where there are some, LoRA adapters can
+    be loaded beside them by name, as with vLLM."""
     log: str = ""
     """Path of a JSON Lines file with one row a request."""
 

@@ -594,7 +594,8 @@ create table iterations (
   stage text not null
     {_one_of("stage", "play", "dataset", "train", "serve", "evaluate", "gate", "done")},
   model text not null, -- what played, and stays when a gate closes: seat spec
-  episodes_run_ids text check (json_valid(episodes_run_ids)), -- JSON list; runs that were played
+  episodes_run_ids text -- JSON list; runs that were played
+    check (episodes_run_ids is null or json_valid(episodes_run_ids)),
   dataset_id text references datasets(id),
   adapter text, -- folder of the trained adapter
   adapter_hash text,

@@ -215,12 +215,17 @@ def iterations(store: ReadableStore) -> list[dict[str, Any]]:
         row["steps"] = funnel_steps(row["funnel"])
     evaluated = evaluations(store)
     for row in found:
-        row["gates"] = json.loads(row["gates"]) if row["gates"] else None
+        for column in ("gates", "measures", "episodes_run_ids"):
+            row[column] = json.loads(row[column]) if row[column] else None
         row["dataset"] = sets.get(row["dataset_id"])
         row["evaluations"] = [
-            item for item in evaluated
-            if (item["run_id"], item["iteration"]) == (row["run_id"], row["iteration"])
-        ]  # fmt: skip
+            item for item in evaluated if item["id"] in (row["evaluation_id"], row["baseline_id"])
+        ]
+        row["stages"] = store.fetch(
+            "select stage, starts, started_at, finished_at, seconds from iteration_stages"
+            " where run_id = ? and iteration = ? order by started_at",
+            (row["run_id"], row["iteration"]),
+        )
     return found
 
 

@@ -9,6 +9,7 @@ Run it: ``python -m training.selfplay --iterations 2``, or ``mentalarena selfpla
 """
 
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from mentalarena.rows import Row
 from mentalarena.store import open_store
 from training.selfplay import plots, stages
 from training.selfplay.loop import Rounds, told
-from training.selfplay.recipe import read_gates, read_loop_recipe
+from training.selfplay.recipe import FOLDER, read_gates, read_loop_recipe
 from training.selfplay.stages import Loop
 
 SMOKE = "smoke"
@@ -68,11 +69,14 @@ def selfplay(
 
     Every flag has an environment variable: MENTALARENA_ and the flag's name in capitals.
     """
+    # The libraries of a fine-tuning tell each other, many times, what is to change in them.
+    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
     for package in ("trl", "peft", "datasketch"):
         require(package, "mentalarena[train]")
     folder = Path(out)
     if smoke:
         recipe, model = SMOKE, f"huggingface:{_tiny(folder)},answers=labelled"
+        gates = gates or str(FOLDER.parent / "gates-smoke.toml")
     made = read_loop_recipe(recipe)
     loop = Loop(name, made, model, seed, db, folder, base_url, timeout, data)
     check_model(ModelSpec.parse(model), base_url)
@@ -97,8 +101,11 @@ def selfplay(
 
 def _tiny(folder: Path) -> Path:
     """A model of random weights, made once."""
+    from transformers.utils import logging
+
     from training.tiny_models import save_model
 
+    logging.disable_progress_bar()
     path = folder / "tiny-model"
     if not (path / "tokenizer_config.json").is_file():
         path.mkdir(parents=True, exist_ok=True)
@@ -142,14 +149,13 @@ def _gain(row: dict[str, Any]) -> str:
 
 def _show(found: dict[str, Any]) -> None:
     table = Table(box=None, padding=(0, 2, 0, 0))
-    columns = ("iteration", "episodes", "rows", "own", "yield", "novelty", "label entropy",
-               "perplexity", "gain on dev", "decision")  # fmt: skip
+    columns = ("", "rows", "own", "yield", "novelty", "labels", "perplexity", "gain on dev",
+               "decision")  # fmt: skip
     for name in columns:
         table.add_column(name, justify="left" if name == "decision" else "right")
     for row in found["iterations"]:
         measures = row["measures"] or {}
-        names = ("episodes", "rows", "kept_own", "funnel_yield", "novelty", "label_entropy",
-                 "perplexity")  # fmt: skip
+        names = ("rows", "kept_own", "funnel_yield", "novelty", "label_entropy", "perplexity")
         figures = [_figure(measures.get(one)) for one in names]
         table.add_row(str(row["iteration"]), *figures, _gain(row), row["decision"] or row["stage"])
     console = Console(highlight=False)

@@ -31,6 +31,9 @@ class Gate(NamedTuple):
         return self._asdict()
 
 
+NOTHING_ASKED = -2.0
+"""A limit of the gain below which the gate cannot close."""
+
 _AT_LEAST = {
     "funnel_yield": "of the rows are left by the filters",
     "novelty": "as far from earlier iterations' rows as those are from each other",
@@ -81,7 +84,9 @@ def model_gates(
     gain = _difference(measures.get(compared["primary"]))
     limit = gates.improvement
     if gain is None or gain["low"] is None:
-        found = [Gate("improvement", None, "closed", "understanding on dev could not be measured",
+        # Understanding is between -1 and 1: a limit below -2 asks for nothing.
+        state: State = "closed" if limit.close >= NOTHING_ASKED else "warned"
+        found = [Gate("improvement", None, state, "understanding on dev could not be measured",
                       limit.warn, limit.close)]  # fmt: skip
     else:
         # Equal models differ by nothing: a gain has to be above the limit, not at it.

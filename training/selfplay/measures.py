@@ -7,7 +7,7 @@ here is taken from the episodes of *this* iteration, however many earlier rows a
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from random import Random
 from typing import Any, NamedTuple
 
@@ -34,6 +34,13 @@ from episodes e where e.status = 'ok' and e.run_id in (select value from json_ea
 _LEAK = """
 select avg(d.leak) as leak, count(d.leak) as n from decisions d join episodes e
 on e.id = d.episode_id where e.run_id in (select value from json_each(?))
+"""
+
+_DIAGNOSES = """
+select d.code, json_extract(c.record, '$.reference[0].code') as held
+from diagnoses d join episodes e on e.id = d.episode_id join cases c on c.id = e.case_id
+where d.chosen and e.status = 'ok' and e.run_id in (select value from json_each(?))
+order by e.id
 """
 
 
@@ -84,7 +91,7 @@ def data_measures(
         "duplicates": _share(repeated, good),
         "novelty": distances.novelty(texts, earlier_texts),
         "diversity": distances.within(texts),
-        **_labels(now.kept),
+        **_labels(store, runs),
         "safety": _share(played["flagged"] or 0, played["episodes"]),
         "crisis": _share(sum(map(_in_crisis(loop), now.kept)), len(now.kept)),
         "leak": leak["leak"] if leak["n"] else 0.0,
@@ -105,20 +112,19 @@ def _own(loop: Loop, iteration: int, example: Example) -> bool:
     return played is not None and played.run.id == loop.episodes_run(iteration, OWN)
 
 
-def _labels(kept: Iterable[Example]) -> dict[str, Any]:
-    """Entropy of the taught diagnoses beside that of the records of the same patients, bits."""
-    taught: list[str] = []
-    held: list[str] = []
-    for example in kept:
-        if example.task == "diagnosis" and example.trajectory is not None:
-            taught.append(example.code or "none")
-            reference = example.trajectory.case.reference
-            held.append(reference[0].code if reference else "none")
-    bits, possible = entropy(taught), entropy(held)
+def _labels(store: ReadableStore, runs: str) -> dict[str, Any]:
+    """Entropy of the confirmed diagnoses beside that of the same patients' records, bits.
+
+    Of all episodes that ended well, whether diagnoses are taught or not: a model that says one
+    thing to everybody shows it here first.
+    """
+    found = store.fetch(_DIAGNOSES, (runs,))
+    given = [row["code"] or "none" for row in found]
+    bits, possible = entropy(given), entropy([row["held"] or "none" for row in found])
     return {
         "label_entropy": round(bits / possible, 6) if possible > 0 else None,
-        "label_bits": round(bits, 4) if taught else None,
-        "labels": dict(Counter(taught).most_common(12)),
+        "label_bits": round(bits, 4) if given else None,
+        "labels": dict(Counter(given).most_common(12)),
     }
 
 

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from mentalarena.config import read_recipe as read_arena_recipe
 from mentalarena.errors import ConfigurationError
 from training.build import TASKS
+from training.examples import Task
 from training.recipe import read_recipe as read_lora_recipe
 
 FOLDER = Path(__file__).resolve().parents[2] / "recipes" / "selfplay"
@@ -62,7 +63,7 @@ class LoopRecipe(_Table):
     """Synthetic patients made anew for each iteration; half of the episodes are theirs."""
     concurrency: Some
 
-    tasks: tuple[str, ...]
+    tasks: tuple[Task, ...]
     """What is taught."""
     min_aligned: Share
     min_score: Annotated[float, Field(ge=1, le=10)]
@@ -87,10 +88,8 @@ class LoopRecipe(_Table):
 
     @model_validator(mode="after")
     def _sound(self) -> Self:
-        unknown = [name for name in self.tasks if name not in TASKS]
-        if unknown or not self.tasks:
-            raise ValueError(f"tasks: {unknown[0] if unknown else 'nothing'!r} is no task; known "
-                             f"are {', '.join(TASKS)}")  # fmt: skip
+        if not self.tasks:
+            raise ValueError(f"tasks: name one at least of {', '.join(TASKS)}")
         if not self.weights:
             raise ValueError("weights: give one at least, such as [1.0]")
         if self.teacher_episodes and not self.teacher:
@@ -127,7 +126,7 @@ class Gates(_Table):
     """Mean share of the record that guidance carried: at most."""
     improvement: Limit
     """Lower end of the interval of the gain in understanding on dev, against the model that is
-    kept: at least."""
+    kept: above it."""
     valid_format: Limit
     """Upper end of the interval of the change in answers that could be read: at least."""
     general: Limit
@@ -196,9 +195,7 @@ def _read(path: Path, flag: str, kind: type[_Model]) -> _Model:
 
 
 def _tuples(values: dict[str, Any]) -> dict[str, Any]:
-    """TOML's arrays as the tuples that a frozen recipe holds, its whole numbers where a fraction
-    may stand as fractions.
-    """
+    """Arrays as the tuples that a frozen recipe holds, and whole numbers in them as fractions."""
     found: dict[str, Any] = {}
     for key, value in values.items():
         if isinstance(value, list):

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from mentalarena.errors import ConfigurationError, ProviderError
 from mentalarena.models import ModelSpec, api_key, server_url
-from training.lora import ADAPTER, file_hash
+from training.run_folder import ADAPTER, file_hash
 from training.selfplay.recipe import Serve
 
 

@@ -46,6 +46,7 @@ from training.build import Wanted, build, stored
 from training.card import MANIFEST
 from training.filters import Limits
 from training.recipe import LoraRecipe, read_recipe
+from training.run_folder import ADAPTER
 from training.selfplay.recipe import LoopRecipe, arena_recipe
 from training.selfplay.serving import Served, serve
 
@@ -73,8 +74,9 @@ class Loop:
     @property
     def lora(self) -> LoraRecipe:
         """How the model is fine-tuned: the recipe's weights, or those that were named to play."""
-        recipe = read_recipe(self.recipe.lora)
         spec = ModelSpec.parse(self.model)
+        # Rows are made for the way in which the model is asked, so that is what is trained.
+        recipe = replace(read_recipe(self.recipe.lora), answers=spec.answers)
         if spec.provider == "huggingface":
             return replace(recipe, model=spec.name)
         if (spec.provider == "local") != (recipe.model == "local"):
@@ -100,13 +102,14 @@ class Loop:
     def config(self, iteration: int, therapist: str, model: str) -> ArenaConfig:
         """The configuration of episodes that data are made from."""
         recipe = self.recipe
-        seats = {
-            seat: model if getattr(recipe, seat) == "model" else getattr(recipe, seat)
-            for seat in ("patient", "manager", "judge")
-        }
+
+        def seated(spec: str) -> str:
+            return model if spec == "model" else spec
+
         patients = self.folder(iteration) / PATIENTS
         return ArenaConfig(
-            therapist=therapist, **seats, guidance=recipe.guidance, seed=self.seed + iteration,
+            therapist=therapist, patient=seated(recipe.patient), manager=seated(recipe.manager),
+            judge=seated(recipe.judge), guidance=recipe.guidance, seed=self.seed + iteration,
             answer_tokens=recipe.answer_tokens, base_url=self.base_url, timeout=self.timeout,
             db=self.db, cases=str(patients),
         ).with_recipe(arena_recipe(recipe.arena))  # fmt: skip
@@ -269,7 +272,7 @@ def train(loop: Loop, iteration: int) -> dict[str, Any]:
     record = lora.train(job)
     kept = ("steps", "rows", "seconds", "best_dev_loss", "adapter_sha256")
     return {
-        "adapter": str(folder / "tuned" / lora.ADAPTER),
+        "adapter": str(folder / "tuned" / ADAPTER),
         "dev_loss": record["dev_loss"],
         **{name: record[name] for name in kept},
     }

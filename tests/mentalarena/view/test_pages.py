@@ -250,7 +250,10 @@ def test_iterations_show_what_is_there(tmp_path: Path, played: Path) -> None:
                    "funnel": {"all": 30, "status": 21, "safety": 7}}  # fmt: skip
         turn = {"run_id": "loop", "iteration": 1, "stage": "done", "model": "local",
                 "dataset_id": "d" * 40, "adapter": "adapters/1", "accepted": 0,
-                "gates": {"diversity": {"value": 0.4, "limit": 0.5}}}  # fmt: skip
+                "candidate": "local:1.gguf", "decision": "keep", "reason": "closed: novelty",
+                "gates": {"novelty": {"value": 0.3, "state": "closed", "about": "0.3 as far",
+                                      "warn": 0.7, "close": 0.4}},
+                "episodes_run_ids": ["loop-1-own"]}  # fmt: skip
         metrics = {"accuracy": {"value": 0.25, "low": 0.1, "high": 0.4, "n": 20}}
         evaluation = {"id": "e1", "run_id": "loop", "iteration": 1, "task": "medqa",
                       "split": "dev", "model": "local", "scoring": "likelihood", "config": {},
@@ -260,8 +263,10 @@ def test_iterations_show_what_is_there(tmp_path: Path, played: Path) -> None:
                 "cluster": "i", "prompt": "", "labels": ["A", "B"], "options": ["x", "y"],
                 "gold": "A", "predicted": "B", "outcome": "wrong"}  # fmt: skip
         store.write_sync([
-            Row("runs", run), Row("datasets", dataset), Row("iterations", turn),
-            Row("evaluations", evaluation), Row("evaluation_items", item),
+            Row("runs", run), Row("datasets", dataset), Row("evaluations", evaluation),
+            Row("iterations", {**turn, "evaluation_id": "e1"}), Row("evaluation_items", item),
+            Row("iteration_stages", {"run_id": "loop", "iteration": 1, "stage": "play",
+                                     "starts": 2, "started_at": "then"}),
         ])  # fmt: skip
     with open_readonly(db) as store:
         page = render(
@@ -273,7 +278,10 @@ def test_iterations_show_what_is_there(tmp_path: Path, played: Path) -> None:
         "kept the model before",
         "all 30 status 21 safety 7",
         "adapters/1",
-        "diversity 0.400, limit 0.500",
+        "novelty closed 0.3 as far closes at 0.400, warns at 0.700",
+        "closed: novelty",
+        "played loop-1-own",
+        "play then 2",
         "accuracy 0.250 (0.100 to 0.400), n 20",
         "1 wrong",
     ):
