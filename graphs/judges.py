@@ -145,14 +145,23 @@ def misfits(episodes: Sequence[Stored]) -> dict[tuple[str, str], dict[str, Any]]
 
 
 def questions(
-    episodes: Sequence[Stored], judges: Sequence[str], patient: str | None, config: ArenaConfig
+    episodes: Sequence[Stored],
+    judges: Sequence[str],
+    patient: str | None,
+    config: ArenaConfig,
+    *,
+    all_plans: bool = False,
 ) -> list[Question]:
-    """Everything that is to be asked once a sample."""
+    """Everything that is to be asked once a sample; with ``all_plans``, judges see dropped ones."""
     strangers = misfits(episodes)
     asked: list[Question] = []
     for episode in episodes:
         for plan in episode.plans:
             if not plan["chosen"]:
+                if all_plans:
+                    asked += [
+                        _to_judge(episode, plan, plan, "plain", spec, config) for spec in judges
+                    ]
                 continue
             other = strangers.get((episode.id, plan["kind"]))
             for spec in judges:
@@ -324,6 +333,9 @@ async def put(store: Store, asked: Sequence[Question], samples: int, concurrency
         help="Seat spec of a judge; give it more than once for several.")  # fmt: skip
 @option("--patient", default=None, metavar="SPEC",
         help="Seat spec of a patient to be tried as well.  [default: none]")  # fmt: skip
+@option("--all-plans", is_flag=True,
+        help="Put the plans that were not chosen to the judges too, for pairs to agree on.",
+        )  # fmt: skip
 @option("--samples", default=2, show_default=True, type=click.IntRange(1, 50),
         help="Answers to each question.")  # fmt: skip
 @option("--episodes", default=50, show_default=True, type=click.IntRange(1, 100_000),
@@ -340,6 +352,7 @@ def judges(
     run: str | None,
     judge: tuple[str, ...],
     patient: str | None,
+    all_plans: bool,
     samples: int,
     episodes: int,
     concurrency: int,
@@ -366,7 +379,7 @@ def judges(
                 raise StoreError(f"{db} holds no complete episode yet: play one first")
             run = str(last[0]["run_id"])
         chosen = read_episodes(store, run, episodes)
-        asked = questions(chosen, specs, patient, config)
+        asked = questions(chosen, specs, patient, config, all_plans=all_plans)
         new = asyncio.run(put(store, asked, samples, concurrency))
         ids = [episode.id for episode in chosen]
         found = figures(store, ids, specs, patient, samples)

@@ -42,7 +42,10 @@ ROOT = generate.ROOT
 PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")])
 TEXTS = [*PAGES, *(ROOT / "examples").glob("*.*"), *(ROOT / "recipes").glob("*.toml")]
 KINDS = ("offline", "server", "parse", "install")
-MODULES = {"training.lora": "training.lora:lora", "training.merged": "training.merged:merged"}
+MODULES = {
+    f"training.{name}": f"training.{name}:{name}"
+    for name in ("lora", "merged", "preference", "sycophancy")
+}
 """Commands that have no name of their own under ``mentalarena``."""
 DOCS_URL = "http://localhost:8000/v1"
 

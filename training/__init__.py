@@ -1,1 +1,1 @@
-"""What is learned, and how it is measured; only evaluation in the arena imports graphs."""
+"""What is learned, and how it is measured; only what asks seats imports graphs."""

@@ -123,6 +123,13 @@ def _tasks(text: str) -> tuple[Task, ...]:
     help="Points between the two plans of a pair.",
 )
 @option(
+    "--min-agreement",
+    default=_LIMITS.min_agreement,
+    show_default=True,
+    type=click.FloatRange(0.5, 1, min_open=True),
+    help="Share of judges' comparisons that the better plan of a pair wins.",
+)
+@option(
     "--max-entropy",
     default=_LIMITS.max_entropy,
     show_default=True,

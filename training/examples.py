@@ -89,6 +89,8 @@ class Example:
     """The worse answer, in a preference pair."""
     margin: float | None = None
     """By how much the better one is better, on the scale of ``score``."""
+    agreement: float | None = None
+    """Share of judges' comparisons that the better plan wins; :func:`training.pairs.agreement`."""
 
     @property
     def role(self) -> Role:

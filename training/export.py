@@ -61,6 +61,7 @@ def _meta(example: Example, origin: str) -> dict[str, Any]:
         "score": example.score,
         "code": example.code,
         "margin": example.margin,
+        "agreement": example.agreement,
     }
 
 

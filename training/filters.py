@@ -34,6 +34,9 @@ class Limits:
     """Share of a formulation's components that the decoder found aligned."""
     min_margin: float = 1.0
     """Points between the two plans of a pair."""
+    min_agreement: float = 0.75
+    """Share of comparisons by judges that the better plan of a pair wins; a coin would give 0.5,
+    and this is half way from there to all."""
     max_entropy: float = 1.0
     """Bits; of the diagnoses that one case was given over its episodes."""
     near_duplicate: float = 0.9
@@ -119,6 +122,9 @@ def filters(
                rows(lambda e: not e.coded or e.code is not None)),
         Filter("score", "below --min-score, --min-aligned or --min-margin, or unscored",
                rows(lambda e: good_enough(e, limits))),
+        Filter("judge agreement",
+               f"the better plan wins less than {limits.min_agreement:g} of judges' comparisons",
+               rows(lambda e: e.agreement is None or e.agreement >= limits.min_agreement)),
         Filter("contradictory labels", "a case's diagnoses disagree beyond --max-entropy bits",
                lambda found: agreeing(found, limits.max_entropy)),
         Filter("exact duplicate", "same prompt and same answer",

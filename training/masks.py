@@ -61,6 +61,79 @@ def encode_rows(
     return found
 
 
+@dataclass(slots=True)
+class EncodedPairs:
+    """Pairs as a trainer takes them: ``prompt_ids``, ``chosen_ids``, ``rejected_ids``."""
+
+    rows: list[dict[str, list[int]]] = field(default_factory=list)
+    sources: list[Mapping[str, Any]] = field(default_factory=list)
+    """What each row was made from."""
+    cut: int = 0
+    """Pairs whose prompt lost its beginning."""
+    too_long: list[str] = field(default_factory=list)
+    """Ids of pairs of which an answer does not fit; they are left out."""
+
+
+def encode_pairs(
+    tokenizer: Any, rows: Sequence[Mapping[str, Any]], max_length: int, ends: Sequence[int] = ()
+) -> EncodedPairs:
+    """Token ids of pairs, rendered as :func:`encode_rows` renders rows.
+
+    Both answers stand under one prompt, cut alike, so that what is compared is the answers; both
+    end as the model ends.
+
+    Args:
+        tokenizer: Of the model, with a chat template.
+        rows: With ``prompt``, ``chosen`` and ``rejected``.
+        max_length: Tokens of a prompt with its longer answer; as in :func:`encode_rows`.
+        ends: Further ids that end an answer of the model.
+
+    Raises:
+        ConfigurationError: the template cannot render a row, or gives an answer without an end;
+            the two answers of a pair are the same tokens.
+    """
+    found = EncodedPairs()
+    stops = {tokenizer.eos_token_id, *ends}
+    for row in rows:
+        prompt, chosen = _encoded(tokenizer, {**row, "completion": row["chosen"]}, stops)
+        _, rejected = _encoded(tokenizer, {**row, "completion": row["rejected"]}, stops)
+        if chosen == rejected:
+            raise ConfigurationError(f"row {row['id']}: both answers of the pair are the same")
+        room = max_length - max(len(chosen), len(rejected))
+        if room < 1:
+            found.too_long.append(str(row["id"]))
+            continue
+        if len(prompt) > room:
+            prompt = prompt[-room:]
+            found.cut += 1
+        for answer in (chosen, rejected):
+            labels = [IGNORED] * len(prompt) + answer
+            check_mask({"input_ids": prompt + answer, "labels": labels}, stops)
+        found.rows.append({"prompt_ids": prompt, "chosen_ids": chosen, "rejected_ids": rejected})
+        found.sources.append(row)
+    return found
+
+
+def shuffled_pairs(rows: Sequence[Mapping[str, Any]], seed: int) -> list[dict[str, Any]]:
+    """The control: of every second pair of a task, drawn by seed, the answers change places.
+
+    Prompts and answers stay; only which of the two is the better one is lost.
+    """
+    by_task: dict[str, list[int]] = {}
+    for place, row in enumerate(rows):
+        by_task.setdefault(row["task"], []).append(place)
+    draw = random.Random(f"{seed}/shuffled pairs")
+    turned: set[int] = set()
+    for places in by_task.values():
+        turned.update(draw.sample(places, len(places) // 2))
+    return [
+        {**row, "chosen": row["rejected"], "rejected": row["chosen"]}
+        if place in turned
+        else dict(row)
+        for place, row in enumerate(rows)
+    ]
+
+
 def _encoded(
     tokenizer: Any, row: Mapping[str, Any], stops: set[int]
 ) -> tuple[list[int], list[int]]:

@@ -5,7 +5,7 @@ diagnosis that the patient turned down. Both answers of a pair stand under the s
 that is asked, so that what is preferred is the answer and not the situation.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from agents.prompting import formulation_text, transcript
@@ -58,7 +58,42 @@ def _plans(played: Trajectory, found: Mapping[str, Any], source: Source) -> Exam
         coded=True,
         score=better["score"],
         margin=found["margin"],
+        agreement=agreement(played.samples, kind, found["chosen_idx"], found["rejected_idx"]),
     )
+
+
+def agreement(
+    samples: Sequence[Mapping[str, Any]], kind: str, better: int, worse: int
+) -> float | None:
+    """How far judges agree that one plan is better than another.
+
+    Every sample of a judge for the one is held against every sample of the same judge for the
+    other: what one sample has to do with another of the same number is nothing, and two judges may
+    use the scale differently. A tie counts half; each judge counts alike.
+
+    Args:
+        samples: Rows with ``kind``, ``attempt``, ``judge`` and ``score``.
+        kind: Treatment or medication.
+        better: Attempt of the plan with the higher mean.
+        worse: Attempt of the other.
+
+    Returns:
+        From 0 (all prefer the other) over 0.5 (a coin) to 1; None where there is no more than one
+        comparison, which agrees with itself.
+    """
+    by_judge: dict[str, dict[int, list[int]]] = {}
+    for row in samples:
+        if row["kind"] == kind and row["attempt"] in (better, worse):
+            of = by_judge.setdefault(row["judge"], {better: [], worse: []})
+            of[row["attempt"]].append(row["score"])
+    shares = []
+    compared = 0
+    for of in by_judge.values():
+        wins = [(a > b) + (a == b) / 2 for a in of[better] for b in of[worse]]
+        compared += len(wins)
+        if wins:
+            shares.append(sum(wins) / len(wins))
+    return sum(shares) / len(shares) if compared > 1 else None
 
 
 def _mended(played: Trajectory, found: Mapping[str, Any]) -> Example:

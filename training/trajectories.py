@@ -36,6 +36,13 @@ _PAIRS = """
 select task, component, chosen_idx, rejected_idx, margin from preference_pairs
 where episode_id = ? order by task, component, chosen_idx, rejected_idx
 """
+_SAMPLES = """
+select kind, attempt, judge, score from scores where episode_id = ? and score is not null
+union all
+select place, attempt, spec, value from judgments where episode_id = ? and seat = 'judge'
+  and variant = 'plain' and value is not null
+order by 1, 2, 3, 4
+"""
 
 
 @dataclass(frozen=True)
@@ -87,6 +94,8 @@ class Trajectory:
     """Rows of the view ``sft_candidates``."""
     pairs: Sequence[Mapping[str, Any]] = field(default=())
     """Rows of the view ``preference_pairs``."""
+    samples: Sequence[Mapping[str, Any]] = field(default=())
+    """Each score that a judge gave a plan: when it was played, or by ``mentalarena judges``."""
 
     def lines(self, until: int | None = None) -> tuple[Line, ...]:
         """What was said before turn ``until``."""
@@ -205,6 +214,7 @@ def _trajectory(
         ),
         candidates=store.fetch(_CANDIDATES, key),
         pairs=store.fetch(_PAIRS, key) if pairs else (),
+        samples=store.fetch(_SAMPLES, key * 2) if pairs else (),
     )
 
 

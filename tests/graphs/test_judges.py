@@ -128,6 +128,26 @@ def test_models_are_asked_once(played: Command, server: MockServer) -> None:
         assert not store.fetch("select 1 from episodes where id like 'judges/%'")
 
 
+def test_dropped_plans_are_put_to_judges_when_asked(command: Command, tmp_path: Any) -> None:  # noqa: F811
+    more = SHORT.replace("max_plans = 1", "max_plans = 2\naccept_score = 10")
+    (tmp_path / "more.toml").write_text(more, "utf-8")
+    ended = command(
+        batch, "--recipe", "more.toml", "--episodes", "2", "--seed", "3", "--quiet", "--run", "r"
+    )
+    assert ended.code == 0, ended.err
+    few = asked(command, "r", "--samples", "1")
+    all_of_them = asked(command, "r", "--samples", "1", "--all-plans")
+    with open_store("arena.db") as store:
+        dropped = store.fetch("select episode_id, kind, attempt from plans where not chosen")
+        put = store.fetch(
+            "select variant from judgments j join plans p on p.episode_id = j.episode_id"
+            " and p.kind = j.place and p.attempt = j.attempt where not p.chosen"
+        )
+    assert all_of_them["asked_now"] == len(dropped) > 0
+    assert [row["variant"] for row in put] == ["plain"] * len(dropped)
+    assert all_of_them["sway"] == few["sway"]
+
+
 def test_user_errors_are_one_line(played: Command) -> None:
     assert "RUN 'x'" in one_line(played(judges, "x"))
     assert "judge 'gpt' is unknown" in one_line(played(judges, "r", "--judge", "gpt"))
