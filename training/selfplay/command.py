@@ -25,7 +25,7 @@ from mentalarena.rows import Row
 from mentalarena.store import open_store
 from training.selfplay import plots, stages
 from training.selfplay.loop import Rounds, told
-from training.selfplay.recipe import FOLDER, read_gates, read_loop_recipe
+from training.selfplay.recipe import GATES, read_gates, read_loop_recipe
 from training.selfplay.stages import Loop
 
 SMOKE = "smoke"
@@ -41,7 +41,7 @@ SMOKE = "smoke"
         help="Sizes, seats and training of an iteration: smollm2-cpu, vllm-8b, smoke, or a file.",
         )  # fmt: skip
 @option("--gates", default="", metavar="FILE",
-        help="What an iteration is held to.  [default: recipes/gates.toml]")  # fmt: skip
+        help="What an iteration is held to.  [default: recipes/gates/default.toml]")  # fmt: skip
 @option("--data", default="", metavar="DIR",
         help="Folder of question sets for general ability.  [default: the recipe's]")  # fmt: skip
 @option("--run", "name", default="selfplay", show_default=True, metavar="NAME",
@@ -76,7 +76,7 @@ def selfplay(
     folder = Path(out)
     if smoke:
         recipe, model = SMOKE, f"huggingface:{_tiny(folder)},answers=labelled"
-        gates = gates or str(FOLDER.parent / "gates-smoke.toml")
+        gates = gates or str(GATES / "smoke.toml")
     made = read_loop_recipe(recipe)
     loop = Loop(name, made, model, seed, db, folder, base_url, timeout, data)
     check_model(ModelSpec.parse(model), base_url)

@@ -18,6 +18,7 @@ from training.examples import Task
 from training.recipe import read_recipe as read_lora_recipe
 
 FOLDER = Path(__file__).resolve().parents[2] / "recipes" / "selfplay"
+GATES = FOLDER.parent / "gates"
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=0, le=1_000_000)]
@@ -170,7 +171,7 @@ def read_gates(name: str) -> Gates:
     Raises:
         ConfigurationError: it is not there, or a key is missing, unknown or out of range.
     """
-    return _read(Path(name) if name else FOLDER.parent / "gates.toml", "--gates", Gates)
+    return _read(Path(name) if name else GATES / "default.toml", "--gates", Gates)
 
 
 def _read(path: Path, flag: str, kind: type[_Model]) -> _Model:
