@@ -19,6 +19,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
 from mentalarena.errors import ParseError
+from mentalarena.local_model import Form
 
 A = TypeVar("A", bound=BaseModel)
 
@@ -250,15 +251,20 @@ long they are; what they say is the model's. The limits are wide: a model that i
 middle of a sentence goes on inside the word."""
 
 
+def _longest(lines: "tuple[_Line, ...]") -> int:
+    """Characters of one text: the whole answer stays within a few hundred tokens."""
+    return max(60, min(240, 1400 // len(lines)))
+
+
 @cache
-def labelled_grammar(answer_type: type[BaseModel]) -> str:
+def labelled_grammar(answer_type: type[BaseModel]) -> Form:
     """GBNF of the labelled lines, for a server that can hold a small model to them.
 
     It fixes the form only: labels in order, numbers in range, options from their list, and text
     short enough that the whole answer stays within a few hundred tokens.
     """
     lines = _lines(answer_type)
-    longest = max(60, min(240, 1400 // len(lines)))
+    longest = _longest(lines)
     rows = []
     for line in lines:
         value = "text"
@@ -274,7 +280,39 @@ def labelled_grammar(answer_type: type[BaseModel]) -> str:
         elif line.optional:
             row = f'"{line.label}:" (" " {value})? "\\n"'
         rows.append(row)
-    return f"root ::= {' '.join(rows)}\ntext ::= [A-Za-z] [^<>\\n\\r]{{2,{longest}}}\n"
+    return Form(f"root ::= {' '.join(rows)}\ntext ::= [A-Za-z] [^<>\\n\\r]{{2,{longest}}}\n")
+
+
+_NO_LETTER = re.compile(r"^[^A-Za-z]+|[<>]")
+
+
+def to_small_form(value: BaseModel) -> str:
+    """A value as :func:`labelled_grammar` would have it: every line, one quote each, short texts.
+
+    What a small model is taught: one that has learned to leave lines out fills them with anything
+    when it is held to a form that has them. :func:`read` reads it back, cut where it was too long.
+    """
+    lines = _lines(type(value))
+    longest = _longest(lines) + 1
+    data = value.model_dump(mode="json")
+    rows: list[str] = []
+    for line in lines:
+        found = _found(data, line)
+        items = (found or ())[:1] if line.many else () if found is None else (found,)
+        texts = [" ".join(str(item).split()) for item in items]
+        if not (line.options or line.number):
+            texts = [_cut(_NO_LETTER.sub("", text), longest) for text in texts]
+            texts = [text for text in texts if len(text) > 2]
+        if texts:
+            rows += [f"{line.label}: {text}" for text in texts]
+        elif not line.many:
+            rows.append(f"{line.label}:")
+    return "\n".join(rows)
+
+
+def _cut(text: str, longest: int) -> str:
+    """The beginning of a text, up to the end of a word."""
+    return text if len(text) <= longest else text[: longest + 1].rpartition(" ")[0]
 
 
 def to_labelled(value: BaseModel) -> str:
@@ -282,18 +320,22 @@ def to_labelled(value: BaseModel) -> str:
     data = value.model_dump(mode="json")
     rows: list[str] = []
     for line in _lines(type(value)):
-        found: Any = data
-        for part in line.path:
-            try:
-                found = found[part]
-            except (IndexError, KeyError):
-                found = None
-                break
+        found = _found(data, line)
         if line.many:
             rows += [f"{line.label}: {' '.join(str(item).split())}" for item in found or ()]
         elif found is not None and (found != "" or not line.optional):
             rows.append(f"{line.label}: {' '.join(str(found).split())}")
     return "\n".join(rows)
+
+
+def _found(data: Any, line: "_Line") -> Any:
+    """What a line holds; None where there is nothing."""
+    for part in line.path:
+        try:
+            data = data[part]
+        except (IndexError, KeyError):
+            return None
+    return data
 
 
 _LEAD = re.compile(r"^\s*(?:[-*•>#+]+\s+|#+|\(?\d{1,2}[.)]\s+)*")

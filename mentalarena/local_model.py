@@ -42,8 +42,19 @@ SAMPLING: dict[str, float | int] = {
     "frequency_penalty": 0.2,
     "repeat_last_n": 256,
 }
-"""What keeps a model of this size out of loops: DRY makes the continuation of any repeated run of
-words less likely the longer the run, which leaves single words free."""
+"""What keeps a spoken turn of a model of this size out of loops: DRY makes the continuation of any
+repeated run of words less likely the longer the run, which leaves single words free."""
+
+
+FORM_SAMPLING = {name: SAMPLING[name] for name in ("min_p", "top_k")}
+"""The same for a form, which has to repeat: its labels, and the patient's exact words as quotes.
+What makes repeats unlikely makes quotes wrong by a word; loops are cut short by the grammar."""
+
+
+class Form(str):
+    """A grammar (GBNF) of a form to be filled in, and not of a spoken turn."""
+
+    __slots__ = ()
 
 
 class LocalServer(NamedTuple):

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from mentalarena.errors import ProviderError
 from mentalarena.limiter import limiter
+from mentalarena.local_model import FORM_SAMPLING, SAMPLING, Form
 from mentalarena.models import ModelSpec, chat_model, server_url, shown_url
 from mentalarena.retries import FailedRequest, classify, one_line, with_retries
 
@@ -93,7 +94,11 @@ class ModelClient:
             options["seed"] = seed
         if grammar is not None and self._spec.provider == "local":
             # A keyword replaces the model's own extra_body, and with it the token limit.
-            options["extra_body"] = {**model.extra_body, "grammar": grammar}
+            body = {**model.extra_body, "grammar": str(grammar)}
+            if isinstance(grammar, Form):
+                looping = SAMPLING.keys() - FORM_SAMPLING.keys()
+                body = {name: value for name, value in body.items() if name not in looping}
+            options["extra_body"] = body
 
         # Our own servers have slots of their own, and never say that they have too much to do.
         limit = limiter.get() if self._spec.provider == "openai" else None

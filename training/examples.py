@@ -14,7 +14,7 @@ from importlib import resources
 from string import Template
 from typing import Any, Literal
 
-from agents.answers import to_labelled
+from agents.answers import to_labelled, to_small_form
 from agents.ask import form_of
 from agents.excerpts import questions_only
 from agents.patient import render_small_speak, render_speak
@@ -108,7 +108,7 @@ def completion(answer: Answer, answers: AnswerMode) -> str:
         return answer.text
     if answers == "json":
         return json.dumps(answer.model_dump(mode="json"), ensure_ascii=False)
-    return to_labelled(answer)
+    return to_small_form(answer) if answers == "small" else to_labelled(answer)
 
 
 def examples(

@@ -1,6 +1,7 @@
 """The door to a model: journal, re-asks, salvage; and reading answers, whatever they look like."""
 
 import json
+import re
 from random import Random
 
 import pytest
@@ -13,6 +14,7 @@ from agents.answers import (
     labelled_grammar,
     read,
     to_labelled,
+    to_small_form,
 )
 from agents.ask import Ask, Reask
 from agents.prompting import render
@@ -212,6 +214,42 @@ def test_what_is_written_is_read_back(value: Answer) -> None:
     assert read(value.model_dump_json(), type(value), labelled=False) == value
     fenced = f"Here you are:\n```json\n{value.model_dump_json(indent=1)}\n```\nBye {{}}"
     assert read(fenced, type(value), labelled=False) == value
+
+
+LONG = st.text(st.sampled_from("abc, <>'.\u2026-9"), max_size=300).map(lambda text: f"- a b {text}")
+STATED = st.builds(
+    ComponentStatement,
+    statement=LONG,
+    quotes=st.lists(LONG, max_size=3).map(tuple),
+)
+
+
+@given(st.builds(Formulation, core_beliefs=STATED, automatic_thoughts=STATED))
+def test_what_a_small_model_is_taught_is_what_its_grammar_allows(value: Formulation) -> None:
+    form = to_small_form(value)
+    grammar = labelled_grammar(Formulation)
+    labels = re.findall(r'"([a-z ]+):"? ', grammar)
+    first, rest = re.search(r"text ::= (\S+) (.*)", grammar).groups()  # type: ignore[union-attr]
+    text = re.compile(first + rest)
+    rows = [row.partition(":") for row in form.splitlines()]
+    # Every label in its order, parts that were not stated empty; a quote may be left out.
+    assert [label for label, _, _ in rows if label != "quote"] == [
+        label for label in labels if label != "quote"
+    ]
+    for label, _, said in rows:
+        assert said or label != "quote"
+        assert not said or text.fullmatch(said.removeprefix(" ")), said
+    back = read(form, Formulation, labelled=True)
+    assert len(back.core_beliefs.quotes) <= 1
+    plain = re.sub("[<>]", "", " ".join(value.core_beliefs.statement.split()))
+    assert back.core_beliefs.statement in plain
+    assert back.behaviors.statement == ""
+
+
+def test_a_short_formulation_is_taught_whole() -> None:
+    stated = ComponentStatement(statement="They fear the dark.", quotes=("I keep the light on",))
+    value = Formulation(emotions=ComponentStatement(statement="afraid"), behaviors=stated)
+    assert read(to_small_form(value), Formulation, labelled=True) == value
 
 
 def dressed(row: str, random: Random) -> str:
