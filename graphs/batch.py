@@ -26,6 +26,7 @@ from graphs.ledger import keep_cases
 from graphs.options import arena_options, configuration, option
 from graphs.scheduler import Batch, Job, plan, run_batch
 from graphs.session import Session, open_session
+from graphs.warm import warm
 from mentalarena.budget import Meter, read_prices
 from mentalarena.config import ArenaConfig, changed_keys
 from mentalarena.encoder_process import encoder_process
@@ -306,6 +307,8 @@ def _play_locked(
     interrupted = False
     if work.missing():
         console = None if quiet or as_json else Console(highlight=False)
+        if how.executor == "local" and how.workers == 1:
+            warm(session)
         try:
             loop.run(run_batch(work, executor_for(how, work, session, run_id), meter, console))
         except asyncio.CancelledError:

@@ -38,6 +38,7 @@ from graphs.link import (
     packed,
 )
 from graphs.session import Parts, Session, adopt_session
+from graphs.warm import warm
 from mentalarena.budget import Meter
 from mentalarena.builtin_vectors import builtin_vectors
 from mentalarena.case import Case
@@ -76,6 +77,7 @@ class Worker:
         self._session = Session(setup.config, parts)
         self._session.meter = self._meter = LinkedMeter.of(setup.meter)
         adopt_session(self._session)
+        warm(self._session)
         self._history: LimitHistory | None = None
         self._in_flight: Callable[[], int]
         if setup.requests is not None:
