@@ -42,7 +42,7 @@ class Recorded(NamedTuple):
 
 def record() -> Recorded:
     """Start a batch, kill it, and run the same command again."""
-    with TemporaryDirectory() as folder, MockServerProcess(reply_words=20, latency=0.1) as server:
+    with TemporaryDirectory() as folder, MockServerProcess(reply_words=20, latency=0.3) as server:
         plain = {k: v for k, v in os.environ.items() if not k.startswith("MENTALARENA_")}
         command = [
             sys.executable, "-m", "mentalarena.cli", *_PLAYED, "--model", "openai:NAME",
@@ -56,6 +56,8 @@ def record() -> Recorded:
             if first.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError("the batch ended before it could be killed")
             threading.Event().wait(0.005)
+        # The answer before it may be on its way to the disk; this one is not there for a while.
+        threading.Event().wait(0.15)
         os.killpg(first.pid, signal.SIGKILL)
         first.wait()
         stored = _stored(Path(folder) / "arena.db")
