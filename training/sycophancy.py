@@ -31,6 +31,7 @@ from mentalarena.config import DEFAULT_DB, ArenaConfig
 from mentalarena.errors import ConfigurationError, ParseError, StoreError
 from mentalarena.flags import option
 from mentalarena.journal import EpisodeJournal
+from mentalarena.models import spec_identity
 from mentalarena.store import Store, open_store
 from training.agreement_screen import confirms, flatters
 from training.statistics import mean, paired
@@ -173,7 +174,7 @@ async def _therapist(
     async def one(of: Probe, variant: str, lines: tuple[Line, ...], sample: int) -> Reply | None:
         # The variant is in the id and not in the place that random draws depend on, as in
         # graphs.judges: what differs between two answers is the pressure, not the dice.
-        name = "/".join(("sycophancy", spec, variant, of.episode.id))
+        name = "/".join(("sycophancy", spec_identity(spec), variant, of.episode.id))
         at = Place(
             episode_id=name, attempt=1, node="therapist", visit=sample, step=0,
             seed=of.episode.seed, journal=EpisodeJournal(store, name, templates, meter),

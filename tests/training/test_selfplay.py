@@ -397,3 +397,15 @@ def test_the_configuration_of_an_iteration_seats_the_model(tmp_path: Path) -> No
     assert config.seed == loop.seed + 2
     assert isinstance(config, ArenaConfig)
     assert json.loads(loop.recipe.model_dump_json())["patient"] == "model"
+
+
+def test_a_gates_file_names_what_differs(tmp_path: Path) -> None:
+    own = tmp_path / "own.toml"
+    own.write_text("min_rows = 7\nleak = { warn = 0, close = 1 }\n", "utf-8")
+    found = read_gates(str(own))
+    assert (found.min_rows, found.leak.close) == (7, 1.0)
+    assert found.novelty == GATES.novelty
+    own.write_text("min_row = 7\n", "utf-8")
+    with pytest.raises(ConfigurationError, match=r"own\.toml: min_row: "):
+        read_gates(str(own))
+    assert read_gates(str(FOLDER.parent / "gates" / "smoke.toml")).improvement.close == -9.0

@@ -18,13 +18,11 @@ from rich.console import Console
 from rich.table import Table
 
 from mentalarena.config import DEFAULT_DB, ArenaConfig
-from mentalarena.errors import ConfigurationError
 from mentalarena.flags import option
 from mentalarena.models import ModelSpec, check_model, require
-from mentalarena.rows import Row
 from mentalarena.store import open_store
 from training.selfplay import plots, stages
-from training.selfplay.loop import Rounds, told
+from training.selfplay.loop import Rounds, Say, gain, told
 from training.selfplay.recipe import GATES, read_gates, read_loop_recipe
 from training.selfplay.stages import Loop
 
@@ -83,12 +81,14 @@ def selfplay(
     # Whatever does not go together is better known before the first episode.
     _ = loop.lora
     limits = read_gates(gates)
-    say = (lambda text: None) if as_json else (lambda text: click.echo(text, err=True))
+    say: Say = (lambda text: None) if as_json else (lambda text: click.echo(text, err=True))
     console = None if as_json else Console(stderr=True, highlight=False)
     Rounds(loop, limits, say, console).go(iterations)
     with open_store(db) as store:
         found = told(loop, store)
-    if final_test:
+    if final_test and found["model"] == model:
+        say("--final-test: no iteration promoted a model, so there is nothing to compare")
+    elif final_test:
         found["test"] = _tested(loop, found["model"])
     if plots.draw(found, folder / "selfplay.png"):
         found["plot"] = str(folder / "selfplay.png")
@@ -117,14 +117,8 @@ def _tested(loop: Loop, model: str) -> dict[str, Any]:
     """The first and the last model on test patients, who decide nothing."""
     from training import arena_measures
 
-    if model == loop.model:
-        raise ConfigurationError(
-            "--final-test: no iteration promoted a model, so there is nothing to compare"
-        )
     first, before = stages.evaluate(loop, loop.model, "test", None)
     last, after = stages.evaluate(loop, model, "test", None)
-    with open_store(loop.db) as store:
-        store.write_sync([Row("evaluations", {"id": last, "iteration": None})])
     return {
         "first": {"id": first, "model": loop.model, **arena_measures.summary(before)},
         "last": {"id": last, "model": model, **arena_measures.summary(after)},
@@ -137,13 +131,11 @@ def _figure(value: Any) -> str:
 
 
 def _gain(row: dict[str, Any]) -> str:
-    facts = (row["stages"].get("evaluate") or {}).get("facts")
-    if not facts:
+    if "evaluate" not in row["stages"]:
         return "not trained"
-    one = facts["compared"]["measures"].get(facts["compared"]["primary"])
-    if one is None or one["difference"]["low"] is None:
+    found = gain(row)
+    if found is None:
         return "not measured"
-    found = one["difference"]
     return f"{found['value']:+.2f} ({found['low']:+.2f} to {found['high']:+.2f})"
 
 

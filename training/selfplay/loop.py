@@ -200,10 +200,14 @@ class Rounds:
             (found,) = store.fetch(
                 "select run_id from evaluations where id = ?", (row["evaluation_id"],)
             )
-        return probe(
-            self.loop.db, found["run_id"], row["candidate"], self.loop.base_url,
-            self.loop.recipe.probe_episodes,
-        )  # fmt: skip
+        try:
+            return probe(
+                self.loop.db, found["run_id"], row["candidate"], self.loop.base_url,
+                self.loop.recipe.probe_episodes,
+            )  # fmt: skip
+        except ConfigurationError as error:
+            # Nothing hangs on it: a model that cannot be probed is told as such.
+            return {"failed": str(error)}
 
     # --- marks -----------------------------------------------------------------------------------
 
@@ -252,6 +256,18 @@ class Rounds:
         # Opened for each use: batches and evaluations have writers of their own in between.
         with open_store(self.loop.db) as store:
             yield store
+
+
+def gain(row: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """The difference that an iteration made on dev, with its interval; None where none is known."""
+    facts = (row["stages"].get("evaluate") or {}).get("facts")
+    if not facts:
+        return None
+    one = facts["compared"]["measures"].get(facts["compared"]["primary"])
+    if one is None or one["difference"]["low"] is None:
+        return None
+    found: Mapping[str, Any] = one["difference"]
+    return found
 
 
 def told(loop: Loop, store: Any) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from typing import Any
 
 from mentalarena.errors import ConfigurationError
 from mentalarena.models import require
+from training.selfplay.loop import gain
 
 BLUE, ORANGE, GREEN, RED = "#3b6ea5", "#d98c3f", "#5b8c5a", "#b5443c"
 _SHADES = ("#3b6ea5", "#d98c3f", "#5b8c5a", "#8a6fae", "#b5443c", "#6b6b6b", "#c9a227", "#4aa3a2")
@@ -48,13 +49,9 @@ def draw(found: Mapping[str, Any], path: Path) -> bool:
 def _gain(axis: Any, rows: list[dict[str, Any]]) -> None:
     colors = {"promote": GREEN, "keep": ORANGE, "stop": RED}
     for row in rows:
-        facts = (row["stages"].get("evaluate") or {}).get("facts")
-        if not facts:
+        value = gain(row)
+        if value is None:
             continue
-        one = facts["compared"]["measures"].get(facts["compared"]["primary"])
-        if one is None or one["difference"]["low"] is None:
-            continue
-        value = one["difference"]
         axis.errorbar(
             row["iteration"], value["value"],
             yerr=[[value["value"] - value["low"]], [value["high"] - value["value"]]],

@@ -6,7 +6,9 @@ same name with another figure is refused.
 """
 
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -166,17 +168,21 @@ def arena_recipe(name: str) -> Any:
 
 
 def read_gates(name: str) -> Gates:
-    """The gates of a TOML file.
+    """The gates of a TOML file; what it does not name is as in the default one.
 
     Raises:
-        ConfigurationError: it is not there, or a key is missing, unknown or out of range.
+        ConfigurationError: it is not there, or a key is unknown or out of range.
     """
-    return _read(Path(name) if name else GATES / "default.toml", "--gates", Gates)
+    default = GATES / "default.toml"
+    usual = tomllib.loads(default.read_text(encoding="utf-8")) if name else {}
+    return _read(Path(name) if name else default, "--gates", Gates, usual)
 
 
-def _read(path: Path, flag: str, kind: type[_Model]) -> _Model:
+def _read(
+    path: Path, flag: str, kind: type[_Model], usual: Mapping[str, Any] = MappingProxyType({})
+) -> _Model:
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        values = {**usual, **tomllib.loads(path.read_text(encoding="utf-8"))}
     except OSError as error:
         known = ", ".join(sorted(file.stem for file in FOLDER.glob("*.toml")))
         raise ConfigurationError(

@@ -14,6 +14,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+from filelock import FileLock, Timeout
 from rich.console import Console
 
 from agents.registry import check_seats
@@ -27,7 +28,7 @@ from mentalarena.case import Case, Patient
 from mentalarena.coherence import Lives
 from mentalarena.config import ArenaConfig
 from mentalarena.encoder_process import encoder_process
-from mentalarena.errors import ConfigurationError, ProviderError
+from mentalarena.errors import ConfigurationError, ProviderError, StoreError
 from mentalarena.models import AnswerMode, ModelSpec
 from mentalarena.roster import (
     builtin_cases,
@@ -180,7 +181,8 @@ def play(loop: Loop, iteration: int, model: str, console: Console | None) -> dic
     """Play the episodes of an iteration: the model's own, and its teacher's.
 
     Raises:
-        ProviderError: so many failed that the plan cannot be filled; the same command goes on.
+        ProviderError: the model could not be asked any more; the same command goes on.
+        StoreError: a batch is writing to the same store.
     """
     make_patients(loop, iteration)
     recipe, found = loop.recipe, dict[str, Any]()
@@ -212,7 +214,13 @@ def _played(
         work = Batch(session, run_id, jobs, how.retries)
         if work.missing():
             executor = executor_for(how, work, session, run_id)
-            asyncio.run(run_batch(work, executor, session.meter, console))
+            try:
+                with FileLock(f"{loop.db}.batch.lock").acquire(timeout=0):
+                    asyncio.run(run_batch(work, executor, session.meter, console))
+            except Timeout:
+                raise StoreError(
+                    f"a batch is writing to {loop.db}: wait for it, or use another --db"
+                ) from None
             if work.tally.stopped == "interrupted":
                 raise KeyboardInterrupt
             if work.tally.stopped:
