@@ -18,6 +18,7 @@ import click
 from mentalarena.errors import ConfigurationError
 from mentalarena.flags import option
 from mentalarena.models import require
+from training.answer_loss import answer_trainer
 from training.base_model import computed_in, load_model, load_tokenizer, model_path
 from training.export import read_jsonl
 from training.masks import Encoded, encode_rows, shuffled_targets, spread
@@ -111,7 +112,7 @@ def make_trainer(job: Job, model: Any, tokenizer: Any, learned: Encoded, held: E
     """The trainer of a job, with rows that carry their own masks."""
     import datasets
     from peft import LoraConfig
-    from trl import SFTConfig, SFTTrainer
+    from trl import SFTConfig
 
     recipe = job.recipe
     watched = bool(held.rows)
@@ -119,7 +120,7 @@ def make_trainer(job: Job, model: Any, tokenizer: Any, learned: Encoded, held: E
         recipe, job.out, seed=job.seed, max_steps=job.max_steps, on_cpu=is_on_cpu(model),
         watched=watched,
     )  # fmt: skip
-    trainer = SFTTrainer(
+    trainer = answer_trainer()(
         model=model,
         # Rows come with ids and labels of their own (training.masks): nothing is to be added.
         args=SFTConfig(

@@ -138,3 +138,33 @@ def test_dev_rows_are_spread_over_tasks() -> None:
     assert [r["task"] for r in found].count("few") == 2
     assert len(found) == 10
     assert spread(rows, 0, 0) == rows
+
+
+def test_the_loss_and_its_gradient_are_those_of_trl(form: str, tmp_path: Path) -> None:
+    import torch
+    from trl import SFTTrainer
+
+    path = str(tiny_models.save_model(tmp_path / "model", form))
+    recipe = replace(read_recipe("smollm2-cpu"), model=path, dtype="float32", batch_size=3)
+    tokenizer, model = load_tokenizer(path), load_model(path, recipe)
+    # Answers of unlike length under prompts of unlike length: no two columns are the same.
+    rows = [row(n, "Why so? " * (1 + n), "rest " * (9 - 3 * n)) for n in range(3)]
+    found = encode_rows(tokenizer, rows, 512)
+    trainer = make_trainer(Job(tmp_path, tmp_path / "out", recipe), model, tokenizer, found, found)
+    (batch,) = trainer.get_train_dataloader()
+    trained = [p for p in trainer.model.parameters() if p.requires_grad]
+
+    def told(loss_of: Any) -> tuple[float, list[Any]]:
+        trainer.model.zero_grad()
+        loss = loss_of(dict(batch), torch.tensor(40))
+        loss.backward()
+        return loss.item(), [p.grad.clone() for p in trained if p.grad is not None]
+
+    ours = told(lambda inputs, n: trainer.compute_loss(trainer.model, inputs, False, n))
+    theirs = told(
+        lambda inputs, n: SFTTrainer.compute_loss(trainer, trainer.model, inputs, False, n)
+    )
+    assert ours[0] == pytest.approx(theirs[0], abs=1e-5)
+    assert ours[1] and any(gradient.abs().max() > 0 for gradient in ours[1])
+    for one, other in zip(ours[1], theirs[1], strict=True):
+        torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-3)
