@@ -265,7 +265,7 @@ def labelled_grammar(answer_type: type[BaseModel]) -> Form:
     """
     lines = _lines(answer_type)
     longest = _longest(lines)
-    rows = []
+    rows: list[str] = []
     for line in lines:
         value = "text"
         if line.options:
@@ -274,12 +274,17 @@ def labelled_grammar(answer_type: type[BaseModel]) -> Form:
             value = "(" + " | ".join(f'"{n}"' for n in range(line.low, line.high + 1)) + ")"
         elif line.number:
             value = "[1-9]"
-        row = f'"{line.label}: " {value} "\\n"'
+        # No break after the last line: the answer ends there, as what was learned from does.
+        start = f'"\\n{line.label}:' if rows else f'"{line.label}:'
         if line.many:
-            row = f"({row})?"
+            # A quote of nothing that was stated would be none: it follows a text only.
+            owner = rows.pop()
+            close = ")?" if owner.endswith(")?") else ""
+            rows.append(f'{owner.removesuffix(close)} ({start} " {value})?{close}')
         elif line.optional:
-            row = f'"{line.label}:" (" " {value})? "\\n"'
-        rows.append(row)
+            rows.append(f'{start}" (" " {value})?')
+        else:
+            rows.append(f'{start} " {value}')
     return Form(f"root ::= {' '.join(rows)}\ntext ::= [A-Za-z] [^<>\\n\\r]{{2,{longest}}}\n")
 
 
@@ -296,13 +301,18 @@ def to_small_form(value: BaseModel) -> str:
     longest = _longest(lines) + 1
     data = value.model_dump(mode="json")
     rows: list[str] = []
+    stated = False
     for line in lines:
         found = _found(data, line)
-        items = (found or ())[:1] if line.many else () if found is None else (found,)
+        if line.many:
+            items = (found or ())[:1] if stated else ()
+        else:
+            items = () if found is None else (found,)
         texts = [" ".join(str(item).split()) for item in items]
         if not (line.options or line.number):
             texts = [_cut(_NO_LETTER.sub("", text), longest) for text in texts]
             texts = [text for text in texts if len(text) > 2]
+        stated = bool(texts) or line.many
         if texts:
             rows += [f"{line.label}: {text}" for text in texts]
         elif not line.many:

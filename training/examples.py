@@ -194,7 +194,7 @@ def _turn(played: Trajectory, found: Mapping[str, Any], small: bool) -> Example:
 
 
 def _formulation(played: Trajectory, found: Mapping[str, Any], source: Source) -> Example:
-    answer = gold(played) if source == "record" else played.formulations[found["idx"]]
+    answer = gold(played) if source == "record" else _aligned(played, found["idx"])
     return base(
         played,
         "formulation",
@@ -205,6 +205,18 @@ def _formulation(played: Trajectory, found: Mapping[str, Any], source: Source) -
         prompt=lambda: render_formulate(TherapistView(played.lines(), "", None, 0)),
         context=transcript(played.lines()),
         score=None if source == "record" else found["score"],
+    )
+
+
+def _aligned(played: Trajectory, number: int) -> Formulation:
+    """A formulation less what the decoder did not find aligned: that would teach to guess."""
+    aligned = played.aligned[number] if number < len(played.aligned) else frozenset()
+    return Formulation(
+        **{
+            component.value: played.formulations[number].of(component)
+            for component in COMPONENTS
+            if component.value in aligned
+        }
     )
 
 

@@ -88,6 +88,8 @@ class Trajectory:
     turns: Sequence[Mapping[str, Any]]
     formulations: Sequence[Formulation]
     """By round."""
+    aligned: Sequence[frozenset[str]]
+    """Components that the decoder found aligned, by round."""
     diagnoses: Sequence[Mapping[str, Any]]
     plans: Sequence[Mapping[str, Any]]
     candidates: Sequence[Mapping[str, Any]]
@@ -202,6 +204,7 @@ def _trajectory(
             "select idx, speaker, purpose, text from turns where episode_id = ? order by idx", key
         ),
         formulations=_formulations(store, row["id"]),
+        aligned=_aligned(store, row["id"]),
         diagnoses=store.fetch(
             "select idx, label, code, chosen, rationale from diagnoses where episode_id = ?"
             " order by idx",
@@ -243,3 +246,15 @@ def _formulations(store: ReadableStore, episode_id: str) -> list[Formulation]:
         Formulation.model_validate({k: v for k, v in stated.items() if k in known})
         for _, stated in sorted(rounds.items())
     ]
+
+
+def _aligned(store: ReadableStore, episode_id: str) -> list[frozenset[str]]:
+    rounds: dict[int, set[str]] = {}
+    for row in store.fetch(
+        "select round, component, verdict from deviations where episode_id = ? order by round",
+        (episode_id,),
+    ):
+        found = rounds.setdefault(row["round"], set())
+        if row["verdict"] == "aligned":
+            found.add(row["component"])
+    return [frozenset(found) for _, found in sorted(rounds.items())]

@@ -354,8 +354,31 @@ def test_runs_of_evaluations_are_not_trained_on(db: Path, make: Callable[..., Ma
 
 def test_a_formulation_must_be_good_enough(make: Callable[..., Made]) -> None:
     made = make(tasks=("formulation", "patient_turn"), limits=Limits(min_aligned=1.0))
-    assert dropped(made, "score") >= 3
+    # What holds nothing aligned is empty once that is left out.
+    assert dropped(made, "score") >= 1 and dropped(made, "empty") >= 1
     assert not of_task(rows(made), "formulation")
+
+
+def test_of_a_formulation_what_is_aligned_is_taught_and_nothing_else(
+    make: Callable[..., Made], db: Path
+) -> None:
+    taught = of_task(rows(make(limits=Limits(min_aligned=0.01))), "formulation")
+    assert taught
+    left_out = 0
+    for row in taught:
+        with open_store(db) as store:
+            found = store.fetch(
+                "select component, verdict, statement from formulations join deviations"
+                " using (episode_id, round, component) where episode_id = ? and round ="
+                " (select max(round) from deviations where episode_id = ?)",
+                (row["meta"]["episode_id"],) * 2,
+            )
+        answer = row["completion"][0]["content"]
+        for one in found:
+            stated = one["statement"] and f"{one['component'].replace('_', ' ')}: " in answer
+            assert bool(stated) == (one["verdict"] == "aligned"), one
+            left_out += bool(one["statement"]) and one["verdict"] != "aligned"
+    assert left_out
 
 
 # --- the command ---------------------------------------------------------------------------------
