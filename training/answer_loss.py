@@ -34,10 +34,10 @@ def answer_loss(model: Any, inputs: Mapping[str, Any], answer_tokens: Any | None
 
 
 def answer_trainer() -> type[Any]:
-    """trl's trainer with this loss where the model is on a CPU; its own on GPUs."""
+    """The trainer of trl with this loss where the model is on a CPU; its own on GPUs."""
     from trl import SFTTrainer
 
-    class AnswerTrainer(SFTTrainer):
+    class AnswerTrainer(SFTTrainer):  # type: ignore[misc]  # trl is untyped.
         def compute_loss(
             self, model: Any, inputs: Any, return_outputs: bool = False,
             num_items_in_batch: Any | None = None,

@@ -1,7 +1,6 @@
 """The door to a model: journal, re-asks, salvage; and reading answers, whatever they look like."""
 
 import json
-import json
 import re
 from random import Random
 
