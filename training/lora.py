@@ -33,7 +33,7 @@ from training.run_folder import (
     points,
     write_record,
 )
-from training.trainer_settings import arguments, ends, is_on_cpu, no_chatter, quiet, stopping
+from training.trainer_settings import arguments, ends, is_on_cpu, quiet, stopping, with_progress
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +142,7 @@ def make_trainer(job: Job, model: Any, tokenizer: Any, learned: Encoded, held: E
         ),
         callbacks=stopping(recipe, watched),
     )
-    return no_chatter(trainer)
+    return with_progress(trainer)
 
 
 def _identity(job: Job, facts: Mapping[str, Any]) -> dict[str, Any]:

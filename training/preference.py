@@ -35,7 +35,7 @@ from training.run_folder import (
     read_done,
     write_record,
 )
-from training.trainer_settings import arguments, ends, is_on_cpu, no_chatter, quiet, stopping
+from training.trainer_settings import arguments, ends, is_on_cpu, quiet, stopping, with_progress
 
 WEIGHTS = "adapter_model.safetensors"
 
@@ -174,7 +174,7 @@ def make_trainer(
         peft_config=fresh,
         callbacks=stopping(recipe, watched),
     )
-    return no_chatter(trainer)
+    return with_progress(trainer)
 
 
 def measured(trainer: Any, held: EncodedPairs, recipe: PreferenceRecipe) -> dict[str, Any]:

@@ -7,6 +7,8 @@ two fine-tunings that cannot be compared, or that do not go on after a kill.
 from pathlib import Path
 from typing import Any
 
+import click
+
 from training.recipe import Recipe
 from training.run_folder import CHECKPOINTS
 
@@ -81,11 +83,20 @@ def stopping(recipe: Recipe, watched: bool) -> list[Any]:
     return [EarlyStoppingCallback(recipe.patience)] if watched and recipe.patience else []
 
 
-def no_chatter(trainer: Any) -> Any:
-    """The trainer, without its printing every figure of every step: the record keeps those."""
-    from transformers import PrinterCallback
+def with_progress(trainer: Any) -> Any:
+    """The trainer, saying a line at each look at dev instead of every figure of every step."""
+    from transformers import PrinterCallback, TrainerCallback
 
+    class Progress(TrainerCallback):  # type: ignore[misc]  # Untyped.
+        def on_evaluate(
+            self, args: Any, state: Any, control: Any, metrics: Any = None, **_: Any
+        ) -> None:
+            step = f"step {state.global_step} of {state.max_steps}"
+            click.echo(f"{step}: loss {metrics['eval_loss']:.3f} on dev", err=True)
+
+    # The record keeps the losses of all steps.
     trainer.remove_callback(PrinterCallback)
+    trainer.add_callback(Progress())
     return trainer
 
 

@@ -105,10 +105,14 @@ def learning(models: dict[str, Path], **values: Any) -> LoraRecipe:
 
 
 def test_loss_falls_and_the_adapter_changes_what_the_model_says(
-    data: Path, models: dict[str, Path], tmp_path: Path
+    data: Path, models: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     recipe = learning(models, learning_rate=2e-2)
     record = train(Job(data / "small", tmp_path / "out", recipe, seed=1, max_steps=12))
+    looks = [line for line in capsys.readouterr().err.splitlines() if line.startswith("step ")]
+    assert looks == [
+        f"step {step} of 12: loss {loss:.3f} on dev" for step, loss in record["dev_loss"]
+    ]
     assert record["best_dev_loss"] < record["dev_loss"][0][1] - 0.2
     assert record["dev_loss"][0][0] == 0, "dev was looked at before the first step"
     assert (tmp_path / "out" / "loss.png").stat().st_size > 5000
