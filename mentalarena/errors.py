@@ -78,6 +78,6 @@ class ReplayError(StoreError):
 
 
 class WorkerError(MentalArenaError, RuntimeError):
-    """The processes or actors that play episodes do not stay alive."""
+    """A process or actor that works for this one does not stay alive."""
 
     boundary: ClassVar[Boundary] = "worker"

@@ -41,6 +41,7 @@ from mentalarena.store import Store
 from mentalarena.synthesis import Neighborhood, synthesize
 from mentalarena.text_files import write_whole
 from training import lora
+from training.apart import apart
 from training.arena_evaluation import Arena
 from training.arena_evaluation import play as evaluate_in_arena
 from training.build import Wanted, build, stored
@@ -277,7 +278,8 @@ def train(loop: Loop, iteration: int) -> dict[str, Any]:
     job = lora.Job(
         folder / "dataset", folder / "tuned", loop.lora, loop.seed, loop.recipe.max_steps or None
     )
-    record = lora.train(job)
+    # In a process of its own: it would keep what it took, from the server of the next stage too.
+    record = apart(lora.train, job)
     kept = ("steps", "rows", "seconds", "best_dev_loss", "adapter_sha256")
     return {
         "adapter": str(folder / "tuned" / ADAPTER),
