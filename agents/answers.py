@@ -312,7 +312,7 @@ def to_small_form(value: BaseModel) -> str:
         if not (line.options or line.number):
             texts = [_cut(_NO_LETTER.sub("", text), longest) for text in texts]
             texts = [text for text in texts if len(text) > 2]
-        stated = bool(texts) or line.many
+        stated = stated if line.many else bool(texts)
         if texts:
             rows += [f"{line.label}: {text}" for text in texts]
         elif not line.many:

@@ -34,7 +34,7 @@ def answer_loss(model: Any, inputs: Mapping[str, Any], answer_tokens: Any | None
 
 
 def answer_trainer() -> type[Any]:
-    """The trainer of trl with this loss where the model is on a CPU; its own on GPUs."""
+    """The trainer of trl with this loss for one process on a CPU, and its own elsewhere."""
     from trl import SFTTrainer
 
     class AnswerTrainer(SFTTrainer):  # type: ignore[misc]  # trl is untyped.
@@ -42,7 +42,9 @@ def answer_trainer() -> type[Any]:
             self, model: Any, inputs: Any, return_outputs: bool = False,
             num_items_in_batch: Any | None = None,
         ) -> Any:  # fmt: skip
-            if return_outputs or not self.args.use_cpu:
+            # Of several processes trl weighs each one's part, which this does not.
+            alone = self.args.use_cpu and self.args.world_size == 1 and not self.aux_loss_enabled
+            if return_outputs or not alone:
                 return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
             return answer_loss(model, inputs | {"use_cache": False}, num_items_in_batch)
 

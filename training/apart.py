@@ -6,13 +6,15 @@ the next stage wants them.
 
 import multiprocessing
 import os
+import pickle
 import signal
 import threading
+import traceback
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Any, TypeVar
 
-from mentalarena.errors import WorkerError
+from mentalarena.errors import MentalArenaError, WorkerError
 
 T = TypeVar("T")
 
@@ -28,20 +30,25 @@ def apart(work: Callable[..., T], *values: Any) -> T:
     """
     spawn = multiprocessing.get_context("spawn")
     receiver, sender = spawn.Pipe(duplex=False)
-    process = spawn.Process(target=_do, args=(sender, work, values))
-    process.start()
-    sender.close()
+    # A daemon is not waited for, should an interrupt come before the first line of what follows.
+    process = spawn.Process(target=_do, args=(sender, work, values), daemon=True)
     try:
+        process.start()
+        sender.close()
         done, found = receiver.recv()
-    except EOFError:
+    except (EOFError, ConnectionError):
         process.join()
+        hint = (
+            "memory ran out, or somebody killed it" if process.exitcode == -signal.SIGKILL else ""
+        )
         raise WorkerError(
-            f"the process of {work.__module__} died (exit {process.exitcode}): "
-            "if memory ran out, use less of it, and run the same command again"
+            f"the process of {work.__module__} died (exit {process.exitcode}"
+            f"{': ' * bool(hint)}{hint}); the same command goes on"
         ) from None
     finally:
-        process.kill()
-        process.join()
+        if process.pid is not None:
+            process.kill()
+            process.join()
         receiver.close()
     if not done:
         raise found
@@ -55,7 +62,19 @@ def _do(sender: Connection, work: Callable[..., Any], values: tuple[Any, ...]) -
     try:
         sender.send((True, work(*values)))
     except Exception as error:
-        sender.send((False, error))
+        sender.send((False, _sendable(error)))
+
+
+def _sendable(error: Exception) -> Exception:
+    """An error as it can be sent, with the lines it came from."""
+    lines = traceback.format_exc()
+    if not isinstance(error, MentalArenaError):
+        error.add_note(lines)
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:
+        return RuntimeError(lines)
+    return error
 
 
 def _end_with_parent() -> None:

@@ -210,14 +210,12 @@ def _formulation(played: Trajectory, found: Mapping[str, Any], source: Source) -
 
 def _aligned(played: Trajectory, number: int) -> Formulation:
     """A formulation less what the decoder did not find aligned: that would teach to guess."""
-    aligned = played.aligned[number] if number < len(played.aligned) else frozenset()
-    return Formulation(
-        **{
-            component.value: played.formulations[number].of(component)
-            for component in COMPONENTS
-            if component.value in aligned
-        }
-    )
+    found = played.formulations[number]
+    if number not in played.aligned:
+        # The decoder never saw it, so it has no score, and the filters let none without one pass.
+        return found
+    kept = [one for one in COMPONENTS if one.value in played.aligned[number]]
+    return Formulation(**{one.value: found.of(one) for one in kept})
 
 
 def _diagnosis(played: Trajectory, found: Mapping[str, Any], source: Source) -> Example:

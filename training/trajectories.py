@@ -88,8 +88,9 @@ class Trajectory:
     turns: Sequence[Mapping[str, Any]]
     formulations: Sequence[Formulation]
     """By round."""
-    aligned: Sequence[frozenset[str]]
-    """Components that the decoder found aligned, by round."""
+    aligned: Mapping[int, frozenset[str]]
+    """Components that the decoder found aligned, by round; a round it did not look at is not in
+    it."""
     diagnoses: Sequence[Mapping[str, Any]]
     plans: Sequence[Mapping[str, Any]]
     candidates: Sequence[Mapping[str, Any]]
@@ -248,13 +249,12 @@ def _formulations(store: ReadableStore, episode_id: str) -> list[Formulation]:
     ]
 
 
-def _aligned(store: ReadableStore, episode_id: str) -> list[frozenset[str]]:
+def _aligned(store: ReadableStore, episode_id: str) -> dict[int, frozenset[str]]:
     rounds: dict[int, set[str]] = {}
     for row in store.fetch(
-        "select round, component, verdict from deviations where episode_id = ? order by round",
-        (episode_id,),
+        "select round, component, verdict from deviations where episode_id = ?", (episode_id,)
     ):
         found = rounds.setdefault(row["round"], set())
         if row["verdict"] == "aligned":
             found.add(row["component"])
-    return [frozenset(found) for _, found in sorted(rounds.items())]
+    return {number: frozenset(found) for number, found in rounds.items()}

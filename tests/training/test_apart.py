@@ -22,6 +22,17 @@ def refused() -> None:
     raise ConfigurationError("max_length = 1: raise it")
 
 
+class OddError(Exception):
+    def __init__(self, *, where: str) -> None:
+        super().__init__(where)
+
+
+def broken(odd: bool) -> None:
+    if odd:
+        raise OddError(where="deep down")
+    [][1]
+
+
 def killed() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
@@ -37,8 +48,16 @@ def test_its_error_is_raised_here() -> None:
         apart(refused)
 
 
+def test_an_unexpected_error_brings_the_lines_it_came_from() -> None:
+    with pytest.raises(IndexError) as found:
+        apart(broken, False)
+    assert "[][1]" in "".join(found.value.__notes__)
+    with pytest.raises(RuntimeError, match="deep down"):
+        apart(broken, True)
+
+
 def test_a_process_that_dies_is_said_in_one_line() -> None:
-    with pytest.raises(WorkerError, match=r"died \(exit -9\): if memory ran out.*again") as found:
+    with pytest.raises(WorkerError, match=r"died \(exit -9: memory ran out.*goes on") as found:
         apart(killed)
     assert "\n" not in str(found.value)
 
@@ -66,15 +85,17 @@ def test_it_ends_with_its_parent(tmp_path: Path, how: signal.Signals) -> None:
     )
     root = str(Path(__file__).resolve().parents[2])
     parent = subprocess.Popen(
-        [sys.executable, "-c", code], cwd=root, stderr=subprocess.DEVNULL,
-        env={**os.environ, "PYTHONPATH": root},
+        [sys.executable, "-c", code], cwd=root, stderr=subprocess.PIPE, text=True,
+        start_new_session=True, env={**os.environ, "PYTHONPATH": root},
     )  # fmt: skip
     deadline = time.monotonic() + 60
     while not (note.is_file() and note.read_text("utf-8")) and time.monotonic() < deadline:
         threading.Event().wait(0.05)
     child = int(note.read_text("utf-8"))
-    parent.send_signal(how)
-    parent.wait(timeout=30)
+    # Ctrl-C goes to all processes of the terminal.
+    (os.killpg if how == signal.SIGINT else os.kill)(parent.pid, how)
+    _, said = parent.communicate(timeout=30)
+    assert said.count("Traceback") == (how == signal.SIGINT), "the child has nothing to say"
     while is_alive(child) and time.monotonic() < deadline:
         threading.Event().wait(0.05)
     assert not is_alive(child)

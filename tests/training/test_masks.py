@@ -8,6 +8,7 @@ import pytest
 
 from mentalarena.errors import ConfigurationError
 from training import tiny_models
+from training.answer_loss import answer_loss
 from training.base_model import load_model, load_tokenizer
 from training.lora import Job, make_trainer
 from training.masks import IGNORED, check_mask, encode_rows, shuffled_targets, spread
@@ -154,18 +155,31 @@ def test_the_loss_and_its_gradient_are_those_of_trl(form: str, tmp_path: Path) -
     (batch,) = trainer.get_train_dataloader()
     trained = [p for p in trainer.model.parameters() if p.requires_grad]
 
+    wide: list[int] = []
+    head = trainer.model.get_output_embeddings()
+    head.register_forward_hook(lambda module, given, logits: wide.append(logits.shape[1]))
+
     def told(loss_of: Any) -> tuple[float, list[Any]]:
         trainer.model.zero_grad()
-        loss = loss_of(dict(batch), torch.tensor(40))
+        loss = loss_of()
         loss.backward()
         return loss.item(), [p.grad.clone() for p in trained if p.grad is not None]
 
-    ours = told(lambda inputs, n: trainer.compute_loss(trainer.model, inputs, False, n))
-    theirs = told(
-        lambda inputs, n: SFTTrainer.compute_loss(trainer, trainer.model, inputs, False, n)
-    )
-    assert ours[0] == pytest.approx(theirs[0], abs=1e-5)
-    assert ours[1]
-    assert any(gradient.abs().max() > 0 for gradient in ours[1])
-    for one, other in zip(ours[1], theirs[1], strict=True):
-        torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-3)
+    for items in (torch.tensor(40), None):
+        ours = told(lambda items=items: answer_loss(trainer.model, batch, items))
+        theirs = told(
+            lambda items=items: SFTTrainer.compute_loss(
+                trainer, trainer.model, dict(batch), False, items
+            )
+        )
+        assert ours[0] == pytest.approx(theirs[0], abs=1e-5)
+        assert ours[1]
+        assert any(gradient.abs().max() > 0 for gradient in ours[1])
+        for one, other in zip(ours[1], theirs[1], strict=True):
+            torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-3)
+    # The head saw no more than the columns that hold answers; trl's does not go through it.
+    columns = (batch["labels"][:, 1:] != IGNORED).any(dim=0).sum().item()
+    assert wide == [columns] * 2
+    assert columns < batch["labels"].shape[1] - 20
+    trainer.compute_loss(trainer.model, dict(batch), False, torch.tensor(40))
+    assert len(wide) == 3, "the trainer takes this loss"

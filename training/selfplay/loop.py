@@ -22,6 +22,7 @@ from mentalarena.rows import Change, Row
 from mentalarena.similarity import SentenceEncoder
 from mentalarena.store import Store, open_store, utc_now
 from training import arena_measures
+from training.apart import apart
 from training.selfplay import measures as measured
 from training.selfplay import stages
 from training.selfplay.gates import Gate, data_gates, decide, model_gates
@@ -146,7 +147,7 @@ class Rounds:
             found["measures"] = measured.data_measures(
                 self.loop, iteration, store, SentenceEncoder(store)
             )
-        found["measures"]["perplexity"] = measured.perplexity(self.loop, iteration)
+        found["measures"]["perplexity"] = apart(measured.perplexity, self.loop, iteration)
         return found
 
     def _trained(self, iteration: int, model: str) -> list[Gate]:

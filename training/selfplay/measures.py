@@ -191,6 +191,7 @@ def perplexity(loop: Loop, iteration: int) -> float | None:
         return None
     import torch
 
+    from training.answer_loss import answer_loss
     from training.base_model import load_model, load_tokenizer, model_path
     from training.masks import IGNORED, encode_rows, spread
 
@@ -202,9 +203,11 @@ def perplexity(loop: Loop, iteration: int) -> float | None:
     lost, tokens = 0.0, 0
     with torch.no_grad():
         for one in encoded:
-            labels = torch.tensor([one["labels"]])
-            found = model(input_ids=torch.tensor([one["input_ids"]]), labels=labels)
-            learned = int((labels[:, 1:] != IGNORED).sum())
-            lost += float(found.loss) * learned
+            batch = {
+                name: torch.tensor([one[name]], device=model.device)
+                for name in ("input_ids", "labels")
+            }
+            learned = int((batch["labels"][:, 1:] != IGNORED).sum())
+            lost += float(answer_loss(model, batch, None)) * learned
             tokens += learned
     return round(math.exp(lost / tokens), 4) if tokens else None
