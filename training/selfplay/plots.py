@@ -34,7 +34,7 @@ def draw(found: Mapping[str, Any], path: Path) -> bool:
     _gain(axes[0][0], rows)
     _shares(axes[0][1], rows, numbers)
     _lines(axes[0][2], rows, numbers, {"novelty": BLUE, "diversity": GREEN},
-           "distance of rows", "novelty: to earlier ones; diversity: to each other")  # fmt: skip
+           "distance of rows", "novelty: to earlier ones\ndiversity: to each other")  # fmt: skip
     _labels(axes[1][0], rows, numbers)
     _lines(axes[1][1], rows, numbers, {"perplexity": BLUE}, "perplexity under the first model",
            "of taught answers")  # fmt: skip
@@ -51,6 +51,9 @@ def _gain(axis: Any, rows: list[dict[str, Any]]) -> None:
     for row in rows:
         value = gain(row)
         if value is None:
+            axis.annotate(
+                "not\nmeasured", (row["iteration"], 0), ha="center", va="bottom", color="#777"
+            )
             continue
         axis.errorbar(
             row["iteration"], value["value"],
