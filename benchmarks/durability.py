@@ -139,10 +139,10 @@ def blank_answers(db: Path) -> int:
 
 def stored_calls(db: Path) -> int:
     """Calls whose answers are in a store; 0 when there is none yet."""
-    try:
-        return int(_one(db, "select count(*) from calls"))
-    except sqlite3.OperationalError:
+    made = "select count(*) from sqlite_schema where name = 'calls'"
+    if not db.exists() or not _one(db, made):
         return 0
+    return int(_one(db, "select count(*) from calls"))
 
 
 def _one(db: Path, query: str) -> Any:
@@ -165,11 +165,8 @@ def measure_kills(lab: Lab, kills: int, workers: int) -> Iterator[Figure]:
     in_flight: list[int] = []
     with MockServerProcess(latency=0.05) as server:
         while done < kills:
-            before, asked, stored = (
-                server.stats()["prompts_answered"],
-                server.stats()["chat_requests"],
-                stored_calls(db),
-            )
+            begun = server.stats()
+            before, stored = begun["prompts_answered"], stored_calls(db)
             # Spread over what is left, so that the batch is not complete before the last kill.
             share = max(2, 2 * (calls - before) // (kills - done + 1))
             process = lab.start(server.base_url, db, *spread)
@@ -188,7 +185,7 @@ def measure_kills(lab: Lab, kills: int, workers: int) -> Iterator[Figure]:
             # Workers notice a moment later that nobody listens.
             while server.stats()["in_flight"] > 1:
                 threading.Event().wait(0.01)
-            asked = server.stats()["chat_requests"] - asked
+            asked = server.stats()["chat_requests"] - begun["chat_requests"]
             in_flight.append(asked - (stored_calls(db) - stored))
             done += 1
             lab.note(f"kill {done} of {kills}, {before} of {calls} calls answered")

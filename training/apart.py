@@ -35,16 +35,17 @@ def apart(work: Callable[..., T], *values: Any) -> T:
     try:
         process.start()
         sender.close()
-        done, found = receiver.recv()
-    except (EOFError, ConnectionError):
-        process.join()
-        hint = (
-            "memory ran out, or somebody killed it" if process.exitcode == -signal.SIGKILL else ""
-        )
-        raise WorkerError(
-            f"the process of {work.__module__} died (exit {process.exitcode}"
-            f"{': ' * bool(hint)}{hint}); the same command goes on"
-        ) from None
+        try:
+            done, found = receiver.recv()
+        except (EOFError, OSError):
+            # OSError: it died in the middle of its message.
+            process.join()
+            killed = process.exitcode == -signal.SIGKILL
+            why = ": memory ran out, or somebody killed it" if killed else ""
+            raise WorkerError(
+                f"the process of {work.__module__} died (exit {process.exitcode}{why}); "
+                "the same command goes on"
+            ) from None
     finally:
         if process.pid is not None:
             process.kill()
