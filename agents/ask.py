@@ -18,7 +18,7 @@ from agents.answers import (
 )
 from agents.degenerate import degenerate
 from agents.prompting import Prompt
-from agents.seats import Answer, Answered, Failure, Place, Seat, Utterance
+from agents.seats import Answer, Answered, Failure, FailureKind, Place, Seat, Utterance
 from mentalarena.errors import ParseError
 from mentalarena.gate import gate
 from mentalarena.journal import Call, digest
@@ -30,7 +30,6 @@ Mode = Literal["json", "labelled", "small", "form"]
 """By JSON schema; as labelled lines; as labelled lines, with chats for spoken turns, by a small
 model; or field by field, as a person answers."""
 
-FailureKind = Literal["parse", "role_flip"]
 _CUT_OFF = "the answer was cut off at the token limit"
 
 

@@ -307,10 +307,15 @@ class ProbeChoice(Answer):
     component: Component
 
 
+FailureKind = Literal["parse", "empty", "role_flip"]
+"""What an answer crossed: it cannot be read, it can be read and states nothing, or it speaks for the
+other side."""
+
+
 class Failure(NamedTuple):
     """One answer that could not be used, kept as data."""
 
-    boundary: Literal["parse", "role_flip"]
+    boundary: FailureKind
     message: str
     call_id: str | None
 

@@ -86,12 +86,13 @@ class ModelTherapist:
     async def formulate(self, view: TherapistView, at: Place) -> Answered[Formulation]:
         """See :class:`agents.seats.TherapistSeat`; empty, with failures, when nothing is readable.
 
-        An episode goes on with an empty formulation: it shows as a coverage gap on every component.
+        A formulation that states nothing is asked for once more, then taken at its word. An episode
+        goes on with an empty one: it shows as a coverage gap on every component.
         """
 
         def check(formulation: Formulation) -> None:
             if stated(formulation).is_empty():
-                raise Reask("parse", "no component was stated")
+                raise Reask("empty", "no component was stated", once=True)
 
         answered = await self._ask.attempt(
             render_formulate(view), Formulation, at, "formulate", check=check

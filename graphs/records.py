@@ -5,7 +5,7 @@ under a key that does not depend on time, so that running an episode again write
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from graphs.state import ArenaState, Finding
 from mentalarena.journal import digest
@@ -56,11 +56,17 @@ def rows_of(episode_id: str, attempt: int, update: ArenaState) -> Iterator[Write
             episode_id,
             attempt,
             failure["boundary"],
-            "RoleFlip" if failure["boundary"] == "role_flip" else "ParseFailure",
+            _TYPES[failure["boundary"]],
             f"{failure['node']}: {failure['message']}",
             failure["call_id"],
         )
 
+
+_TYPES: Final[Mapping[str, str]] = {
+    "parse": "ParseFailure",
+    "empty": "EmptyAnswer",
+    "role_flip": "RoleFlip",
+}
 
 _APART = ("flags", "codes")
 """What a record holds that has rows of its own."""

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import click
 from rich.console import Console
@@ -23,6 +23,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.text import Text
 
 from agents.prompting import stored_texts
+from agents.seats import FailureKind
 from graphs.episode import episode_seed
 from graphs.ledger import keep_cases
 from graphs.options import option
@@ -204,7 +205,7 @@ def _tables(trajectory: Mapping[str, Any]) -> dict[str, Table]:
 
 def _is_made(error: Mapping[str, Any], attempt: int) -> bool:
     """Whether answers of the last attempt led to it: a server's failure is not made again."""
-    return error["attempt"] == attempt and error["boundary"] in ("parse", "role_flip")
+    return error["attempt"] == attempt and error["boundary"] in get_args(FailureKind)
 
 
 def _differences(stored: Mapping[str, Table], made: Mapping[str, Table]) -> Iterator[Difference]:

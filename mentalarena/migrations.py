@@ -288,7 +288,7 @@ create table errors (
   id text primary key not null, -- hash of the content: a replay adds nothing
   episode_id text references episodes(id) on delete cascade,
   attempt integer not null default 0,
-  boundary text not null, -- provider, parse, role_flip, case, store, configuration, ...
+  boundary text not null, -- provider, parse, empty, role_flip, case, store, configuration, ...
   type text not null, -- name of the exception
   message text not null,
   call_id text, -- no foreign key: a failed call may not be journaled
@@ -553,13 +553,12 @@ def m002_views(db: Database) -> None:
 
 @migrations()
 def m003_evaluations(db: Database) -> None:
-    """Evaluations as they are made: by how, by what, and item by item; and the arena's measures.
+    """Evaluations as they are made: by how, by what, and item by item.
 
     The tables of the first release were never written to: they had no room for an item's prompt,
     for what was shown, or for refusals, so they make way.
     """
     db.executescript(_EVALUATIONS)
-    db.executescript(MEASURES)
 
 
 @migrations()
@@ -648,6 +647,13 @@ def m006_selfplay(db: Database) -> None:
     """
     db.executescript(_LOOP)
     db.executescript(LINEAGE)
+
+
+@migrations()
+def m007_measures(db: Database) -> None:
+    """What an evaluation in the arena counts; a formulation that states nothing is readable."""
+    db.execute("drop view if exists arena_measures")
+    db.executescript(MEASURES)
 
 
 def names() -> list[str]:

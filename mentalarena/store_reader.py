@@ -21,6 +21,7 @@ from mentalarena.store_file import explain, open_reader, primary_code
 SCHEMA: Final = (
     "m001_tables", "m002_views", "m003_evaluations", "m004_instruments", "m005_decoder_scores",
     "m006_selfplay",
+    "m007_measures",
 )  # fmt: skip
 """The migrations of this version. Importing them takes longer than all of a reader's work, so their
 names stand here too; a test compares the two."""

@@ -198,11 +198,13 @@ create view arena_measures as
 with played as (
   select e.*, c.patient_id, c.split, c.presentation,
     json_extract(c.record, '$.reference[0].code') as reference_code,
-    -- the first answer could be read; one that was never given is neither
+    -- the first answer could be read, whether it stated something or nothing; one that was never
+    -- given is neither
     case
       when exists (select 1 from calls k where k.episode_id = e.id and k.attempt = e.attempts
-        and k.node = 'formulate' and k.visit = 0 and k.failure is not null) then 0
-      when exists (select 1 from formulations f where f.episode_id = e.id and f.round = 0) then 1
+        and k.node = 'formulate' and k.visit = 0 and k.reask = 0
+        and k.failure is not null and k.failure not like 'empty: %') then 0
+      when exists (select 1 from deviations v where v.episode_id = e.id and v.round = 0) then 1
     end as valid,
     (select code from diagnoses d where d.episode_id = e.id and d.chosen) as code
   from episodes e join cases c on c.id = e.case_id

@@ -125,8 +125,9 @@ def make_trainer(job: Job, model: Any, tokenizer: Any, learned: Encoded, held: E
         # Rows come with ids and labels of their own (training.masks): nothing is to be added.
         args=SFTConfig(
             **settings,
-            # Rows of like length in a batch: less of it is padding.
-            train_sampling_strategy="group_by_length",
+            # Rows of like length in a batch: less of it is padding. Alone they need no order, in
+            # which one task would follow the other.
+            train_sampling_strategy="group_by_length" if recipe.batch_size > 1 else "random",
             dataset_kwargs={"skip_prepare_dataset": True},
             packing=False,
         ),

@@ -228,6 +228,16 @@ async def test_a_formulation_of_nothing_but_that_is_asked_for_again() -> None:
     got = await therapist.formulate(THERAPIST_VIEW, place(journal))
     assert got.value.emotions.statement == "ashamed"
     assert "no component was stated" in scripted.asked[1][1]["content"]
+    assert [failure.boundary for failure in got.failures] == ["empty"]
+
+
+async def test_a_formulation_that_states_nothing_twice_is_taken_at_its_word() -> None:
+    therapist, scripted, journal = seat_of(ModelTherapist, *["emotions:\nbehaviors:"] * 3)
+    got = await therapist.formulate(THERAPIST_VIEW, place(journal))
+    assert got.value.is_empty()
+    assert got.call_id is not None
+    assert [failure.boundary for failure in got.failures] == ["empty"] * 2
+    assert len(scripted.asked) == 2
 
 
 def test_what_is_not_stated_has_no_line_to_copy() -> None:

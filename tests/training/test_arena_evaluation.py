@@ -104,7 +104,7 @@ def test_the_verdicts_of_the_view_are_those_of_the_rows(command: Command) -> Non
 
 
 def test_the_format_counts_only_where_an_answer_was_given(tmp_path: Path) -> None:
-    """An unreadable formulation is invalid; one that was never asked for is neither."""
+    """An unreadable formulation is invalid, an empty one is not, one never asked for is neither."""
     from mentalarena.rows import Row
 
     call = {
@@ -124,14 +124,14 @@ def test_the_format_counts_only_where_an_answer_was_given(tmp_path: Path) -> Non
                 Row("templates", {"hash": "t", "name": "n", "text": "x"}),
             ]
         )  # fmt: skip
-        for number, name in enumerate(("good", "mended", "unreadable", "unasked")):
+        for number, name in enumerate(("good", "mended", "unreadable", "silent", "unasked")):
             store.write_sync(
                 [Row("episodes", {"id": name, "run_id": "r", "case_id": case.id, "seed": 0,
                                   "case_hash": case.hash, "sample": number, "guidance": "none",
                                   "attempts": 1, "status": "ok" if number < 2 else "failed"})]
             )  # fmt: skip
             if name != "unasked":
-                failure = None if name == "good" else "parse: no"
+                failure = {"good": None, "silent": "empty: no component"}.get(name, "parse: no")
                 given = {**call, "id": name, "episode_id": name, "reask": 0, "failure": failure}
                 store.write_sync([Row("calls", given)])
             if name in ("good", "mended"):
@@ -144,10 +144,12 @@ def test_the_format_counts_only_where_an_answer_was_given(tmp_path: Path) -> Non
                 store.write_sync([Row("deviations", {**judged, "verdict": verdict, "scorer": "s"})])
         found = {row["episode_id"]: row for row in store.fetch("select * from arena_measures")}
     assert {name: row["valid_format"] for name, row in found.items()} == {
-        "good": 1, "mended": 0, "unreadable": 0, "unasked": None,
+        "good": 1, "mended": 0, "unreadable": 0, "silent": 1, "unasked": None,
     }  # fmt: skip
     # Among valid outputs: the others are left out, and are no zeros.
     assert found["good"]["components_at_0"] == found["good"]["understanding_at_0"] == 1
+    # To state nothing is to understand nothing, and to misread nothing.
+    assert found["silent"]["components_at_0"] == found["silent"]["understanding_at_0"] == 0
     for name in ("mended", "unreadable", "unasked"):
         assert found[name]["components_at_0"] is found[name]["understanding_at_0"] is None
 
