@@ -4,6 +4,7 @@ Why: a fine-tuned adapter has to be playable the moment it is written, without a
 from :mod:`mentalarena.models` because everything here needs torch.
 """
 
+import os
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
@@ -32,6 +33,19 @@ def worker() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(1, thread_name_prefix="huggingface")
 
 
+@cache
+def leave_a_core() -> None:
+    """Let torch have one core less than there are, unless ``OMP_NUM_THREADS`` says how many.
+
+    The sentence encoder, in a process of its own, works while the model does. Threads of torch wait
+    for each other by spinning: one that shares its core makes all of them many times slower.
+    """
+    import torch
+
+    if "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(max(1, torch.get_num_threads() - 1))
+
+
 def load(
     spec: ModelSpec, *, temperature: float, max_tokens: int, timeout: float
 ) -> "ChatHuggingFace":
@@ -44,6 +58,7 @@ def load(
     from transformers import AutoModelForCausalLM, AutoTokenizer, pipeline
     from transformers.utils import logging
 
+    leave_a_core()
     # A bar for every weight file would be drawn across the transcript.
     logging.disable_progress_bar()
     path = Path(spec.name).expanduser()
