@@ -308,8 +308,8 @@ class ProbeChoice(Answer):
 
 
 FailureKind = Literal["parse", "empty", "role_flip"]
-"""What an answer crossed: it cannot be read, it can be read and states nothing, or it speaks for the
-other side."""
+"""What was wrong with an answer: it cannot be read, it can be read and states nothing, or it speaks
+for the other side."""
 
 
 class Failure(NamedTuple):

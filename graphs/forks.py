@@ -11,6 +11,7 @@ import json
 from dataclasses import asdict
 from typing import Any, NamedTuple, cast
 
+from graphs import views
 from graphs.ledger import keep_cases, standing
 from graphs.records import route_row, rows_of
 from graphs.session import Session
@@ -148,7 +149,7 @@ async def open_branch(
     Returns:
         The channels that make the state the branch's.
     """
-    case = Case.model_validate(state["case"])
+    case = views.case_of(state["case"])
     await asyncio.to_thread(keep_cases, session.store, [case])
     parent, step = state["episode_id"], len(state["path"])
     taken = await claim_branch(

@@ -135,7 +135,7 @@ async def encode_case(state: EncodeInput, session: Session, at: Place) -> ArenaS
         known = {one.id: one for group in session.library.groups for one in group.principles}
         drawn = at.random("ablate_encoder").choice(sorted(known))
         return {
-            "case": case.model_dump(mode="json"),
+            "case": views.case_channel(case),
             "principle": known[drawn].model_dump(mode="json"),
             "principle_scores": {},
             "failures": [],
@@ -147,7 +147,7 @@ async def encode_case(state: EncodeInput, session: Session, at: Place) -> ArenaS
     answer = await session.manager.choose_principle(view, at)
     principle = found[answer.value.choice - 1][0]
     return {
-        "case": case.model_dump(mode="json"),
+        "case": views.case_channel(case),
         "principle": principle.model_dump(mode="json"),
         "principle_scores": {candidate.id: score for candidate, score in found},
         "failures": views.failure_records("encode", answer.failures),
@@ -165,7 +165,7 @@ async def patient(state: PatientInput, session: Session, at: Place) -> ArenaStat
     turns = state.get("turns", [])
     purpose: Purpose = turns[-1]["purpose"] if turns else "opening"
     view = PatientView(
-        case=Case.model_validate(state["case"]),
+        case=views.case_of(state["case"]),
         principle=Principle.model_validate(state["principle"]),
         lines=views.lines(turns),
         exchanges_left=exchanges_left(turns, session.config),
@@ -230,7 +230,7 @@ async def formulate(state: TherapistInput, session: Session, at: Place) -> Arena
 
 async def decode(state: DecodeInput, session: Session, at: Place) -> ArenaState:
     """``decode``: verdict per component, decision, and what the therapist is let know."""
-    case = Case.model_validate(state["case"])
+    case = views.case_of(state["case"])
     encoded = encode(case, Principle.model_validate(state["principle"]))
     latest = state["formulations"][-1]
     formulation = Formulation.model_validate(latest["components"])

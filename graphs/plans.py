@@ -33,7 +33,6 @@ from graphs.state import (
     PlanRecord,
     TherapistInput,
 )
-from mentalarena.case import Case
 from mentalarena.nosology import UNMAPPED, map_labels
 from mentalarena.store import Change, utc_now
 
@@ -85,7 +84,7 @@ async def confirm(state: PatientInput, session: Session, at: Place) -> ArenaStat
     options = tuple(
         DiagnosisProposal(label=d["label"], rationale=d["rationale"]) for d in state["diagnoses"]
     )
-    view = ConfirmView(Case.model_validate(state["case"]), views.lines(state["turns"]), options)
+    view = ConfirmView(views.case_of(state["case"]), views.lines(state["turns"]), options)
     answer = await session.patient.confirm(view, at)
     choice, reason = answer.value.choice, answer.value.reason
     failures = list(answer.failures)
@@ -176,7 +175,7 @@ async def trial(state: PatientInput, session: Session, at: Place) -> ArenaState:
     """``trial``: the patient reports how it would respond to the plan."""
     plan = _open_plan(state["plans"])
     view = TrialView(
-        case=Case.model_validate(state["case"]),
+        case=views.case_of(state["case"]),
         lines=views.lines(state["turns"]),
         diagnosis=_diagnosis(state["diagnoses"]),
         kind=plan["kind"],

@@ -4,12 +4,43 @@ Why: the nodes of dialogue, plans and scores build their views from the same few
 here takes more than spoken turns, the therapist's own work and recorded failures.
 """
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import Any
 
 from agents.seats import Failure, Formulation, Line
 from graphs.state import FailureRecord, Finding, TherapistInput, Turn
+from mentalarena.case import Case
 from mentalarena.replies import screen_reply
 from mentalarena.safety import GRAVEST_FIRST, screen
+
+_CASES = 256
+"""Cases that are kept for the next node that asks; one in play stays beyond that."""
+
+
+def case_of(channel: Mapping[str, Any]) -> Case:
+    """The case that a state holds: one object for all episodes in play that hold an equal one.
+
+    Reading it anew at every turn of every episode would take a tenth of an episode's memory.
+    """
+    return _case(json.dumps(channel, sort_keys=True))
+
+
+@lru_cache(_CASES)
+def _case(text: str) -> Case:
+    return Case.model_validate_json(text)
+
+
+def case_channel(case: Case) -> dict[str, Any]:
+    """A case as a state holds it, shared likewise: a channel is replaced, never changed."""
+    return _case_channel(case.model_dump_json())
+
+
+@lru_cache(_CASES)
+def _case_channel(text: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(text)
+    return found
 
 
 def lines(turns: Sequence[Turn]) -> tuple[Line, ...]:
