@@ -9,16 +9,12 @@ from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack, nullcontext
 from typing import Any, Generic, Literal, NamedTuple, Protocol, TypeVar
 
-from agents.answers import (
-    SPOKEN_GRAMMARS,
-    json_schema,
-    labelled_format,
-    labelled_grammar,
-    read,
-)
+from agents.answers import json_schema, read
 from agents.degenerate import degenerate
+from agents.labelled import labelled_format
 from agents.prompting import Prompt
 from agents.seats import Answer, Answered, Failure, FailureKind, Place, Seat, Utterance
+from agents.small_form import SPOKEN_GRAMMARS, labelled_grammar
 from mentalarena.errors import ParseError
 from mentalarena.gate import gate
 from mentalarena.journal import Call, digest

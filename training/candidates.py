@@ -14,7 +14,8 @@ from pathlib import Path
 from random import Random
 from typing import Any, Final, Literal, NamedTuple, Protocol
 
-from agents.answers import json_schema, labelled_grammar
+from agents.answers import json_schema
+from agents.small_form import labelled_grammar
 from mentalarena.errors import ConfigurationError, ProviderError
 from mentalarena.journal import digest
 from mentalarena.models import ModelSpec, check_model, spec_identity

@@ -14,9 +14,9 @@ from importlib import resources
 from string import Template
 from typing import Any, Literal
 
-from agents.answers import to_labelled, to_small_form
 from agents.ask import form_of
 from agents.excerpts import questions_only
+from agents.labelled import to_labelled
 from agents.patient import render_small_speak, render_speak
 from agents.prompting import Prompt, PromptTemplate, formulation_text, render, template, transcript
 from agents.seats import (
@@ -32,6 +32,7 @@ from agents.seats import (
     TherapistView,
     Utterance,
 )
+from agents.small_form import to_small_form
 from agents.therapist import (
     render_ask,
     render_diagnose,

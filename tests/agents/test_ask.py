@@ -8,15 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agents.answers import (
-    json_schema,
-    labelled_format,
-    labelled_grammar,
-    read,
-    to_labelled,
-    to_small_form,
-)
+from agents.answers import json_schema, read
 from agents.ask import Ask, Reask
+from agents.labelled import labelled_format, to_labelled
 from agents.prompting import render
 from agents.seats import (
     Answer,
@@ -32,6 +26,7 @@ from agents.seats import (
     Score,
     Utterance,
 )
+from agents.small_form import labelled_grammar, to_small_form
 from benchmarks.mock_schema import check_strict
 from mentalarena.case import COMPONENTS
 from mentalarena.errors import ParseError, ReplayError

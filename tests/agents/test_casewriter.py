@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from agents.answers import to_labelled
 from agents.ask import Ask
 from agents.casewriter import FileJournal, WrittenModel, journal_beside, render_model, write_cases
+from agents.labelled import to_labelled
 from agents.registry import model_ask
 from benchmarks.mock_server import MockServer
 from mentalarena.builtin_vectors import builtin_signatures

@@ -7,7 +7,8 @@ from typing import Annotated, Literal, get_args
 import pytest
 from pydantic import BaseModel, ConfigDict, Field
 
-from agents.answers import labelled_format, read
+from agents.answers import read
+from agents.labelled import labelled_format
 from agents.prompting import read_text
 from agents.role_flip import is_flipped
 from agents.seats import (

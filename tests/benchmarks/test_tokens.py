@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from agents.answers import labelled_format, read
+from agents.answers import read
+from agents.labelled import labelled_format
 from agents.seats import Score
 from benchmarks.mock_answers import answer, read_prompt
 from benchmarks.tokens import BUDGET, RELEASED_CODE, check_worst, main, measure, played, sent
