@@ -5,6 +5,7 @@ safely recorded. What could not be used is kept too, with the reason, and never 
 string that something later takes for an answer.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack, nullcontext
 from typing import Any, Generic, Literal, NamedTuple, Protocol, TypeVar
@@ -180,21 +181,24 @@ class Ask:
         """As calling, but None, with the failures, where that raises ParseError."""
         tried: list[_Tried[T]] = []
         note = ""
-        stuck = 0
+        stuck: Counter[FailureKind] = Counter()
         for reask in range(max_reasks + 1):
             one = await self._once(prompt, answer_type, at, purpose, sample, reask, note, check)
             tried.append(one)
-            stuck += one.once
+            if one.once and one.failure is not None:
+                stuck[one.failure.boundary] += 1
             # A model that keeps flipping its role is recorded, not argued with.
-            if one.good or stuck > 1:
+            if one.good or max(stuck.values(), default=0) > 1:
                 break
             # A small model takes the note for its subject; another seed has to do.
             if one.failure is not None and not self.small:
                 note = f"Your last answer could not be used: {one.failure.message}."
         failures = tuple(one.failure for one in tried if one.failure is not None)
-        for one in reversed(tried):
-            if one.value is not None and (one.good or one.once):
-                return Answered(one.value, one.call_id, failures)
+        usable = [one for one in tried if one.value is not None and (one.good or one.once)]
+        # The last one, but sooner one that says something than one that does not.
+        usable.sort(key=lambda one: one.failure is None or one.failure.boundary != "empty")
+        if usable:
+            return Answered(usable[-1].value, usable[-1].call_id, failures)
         for one in reversed(tried):
             if salvage is None or not one.text.strip():
                 continue
@@ -346,7 +350,9 @@ def _judged(
         return failed("parse", str(error))
     except Reask as wrong:
         use: Any = wrong.use or value
-        return failed(wrong.kind, str(wrong), use, not wrong.again)._replace(once=wrong.once)
+        # Nothing was stated, but it was not at its end either.
+        kind: FailureKind = "parse" if cut and wrong.kind == "empty" else wrong.kind
+        return failed(kind, str(wrong), use, not wrong.again)._replace(once=wrong.once)
     if cut:
         return failed("parse", _CUT_OFF, value, good=True)
     return _Tried(value, text, key, None, good=True)

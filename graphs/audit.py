@@ -192,7 +192,7 @@ def _block(one: Audited, episode_id: str) -> Iterator[Text]:
     yield Text("  answer", style="bold cyan")
     yield _indented(call.answer)
     if call.failure is not None:
-        yield Text(f"  not used: {clean(call.failure)}", style="red")
+        yield Text(f"  refused: {clean(call.failure)}", style="red")
 
 
 def _numbers(call: Call) -> str:

@@ -193,7 +193,7 @@ async def standing(store: EpisodeStore, episode_id: str) -> Standing | None:
     """How an episode stands; None when the store does not hold it."""
     rows = await store.fetch_async(
         "select status, attempts, (select boundary from errors x where x.episode_id = e.id "
-        "and x.attempt = e.attempts and x.type not in ('ParseFailure', 'RoleFlip') "
+        "and x.attempt = e.attempts and x.type not in ('ParseFailure', 'EmptyAnswer', 'RoleFlip') "
         "order by created_at desc limit 1) as let_down_by from episodes e where id = ?",
         (episode_id,),
     )

@@ -15,8 +15,8 @@ from mentalarena.case import Case
 from mentalarena.replies import screen_reply
 from mentalarena.safety import GRAVEST_FIRST, screen
 
-_CASES = 256
-"""Cases that are kept for the next node that asks; one in play stays beyond that."""
+_CASES = 1024
+"""Different cases that are kept for the next node that asks; of more, some are read anew."""
 
 
 def case_of(channel: Mapping[str, Any]) -> Case:
@@ -24,7 +24,7 @@ def case_of(channel: Mapping[str, Any]) -> Case:
 
     Reading it anew at every turn of every episode would take a tenth of an episode's memory.
     """
-    return _case(json.dumps(channel, sort_keys=True))
+    return _case(json.dumps(channel))
 
 
 @lru_cache(_CASES)

@@ -63,7 +63,8 @@ class Call:
     answer: str
     """The raw text."""
     failure: str | None
-    """Why this answer could not be used (``parse: …`` or ``role_flip: …``); None when it was."""
+    """Why this answer was refused (``parse: …``, ``empty: …``, ``role_flip: …``), if it was. Where
+    no better one came it may have been taken all the same."""
 
 
 Messages = Sequence[Mapping[str, str]]

@@ -651,7 +651,14 @@ def m006_selfplay(db: Database) -> None:
 
 @migrations()
 def m007_measures(db: Database) -> None:
-    """What an evaluation in the arena counts; a formulation that states nothing is readable."""
+    """What an evaluation in the arena counts; a formulation that states nothing is readable.
+
+    Such an answer was stored as one that cannot be read, and is renamed: no comparison mixes both.
+    """
+    db.execute(
+        "update calls set failure = 'empty: no component was stated'"
+        " where failure = 'parse: no component was stated'"
+    )
     db.execute("drop view if exists arena_measures")
     db.executescript(MEASURES)
 

@@ -204,7 +204,7 @@ with played as (
       when exists (select 1 from calls k where k.episode_id = e.id and k.attempt = e.attempts
         and k.node = 'formulate' and k.visit = 0 and k.reask = 0
         and k.failure is not null and k.failure not like 'empty: %') then 0
-      when exists (select 1 from deviations v where v.episode_id = e.id and v.round = 0) then 1
+      when exists (select 1 from formulations f where f.episode_id = e.id and f.round = 0) then 1
     end as valid,
     (select code from diagnoses d where d.episode_id = e.id and d.chosen) as code
   from episodes e join cases c on c.id = e.case_id
@@ -212,6 +212,8 @@ with played as (
 select p.id as episode_id, p.run_id, p.case_id, p.patient_id, p.split, p.presentation, p.sample,
   p.seed, p.status, p.self_judged,
   p.valid as valid_format,
+  case when p.valid then exists (select 1 from formulations f
+    where f.episode_id = p.id and f.round = 0 and f.statement <> '') end as stated_at_0,
   case when p.valid then
     (select decision = 'aligned' from decisions d where d.episode_id = p.id and d.round = 0)
   end as aligned_at_0,

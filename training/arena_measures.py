@@ -39,6 +39,7 @@ MEASURES: Final[Mapping[str, Measure]] = {
     "aligned": Measure("aligned in some round", True, "more"),
     "rounds_to_alignment": Measure("rounds until aligned", False, "less"),
     "valid_format": Measure("readable at first asking", True, "more"),
+    "stated_at_0": Measure("states something", True, ""),
     "diagnosis_exact": Measure("diagnosis: same code", True, "more"),
     "diagnosis_block": Measure("diagnosis: same block", True, "more"),
     "treatment_score": Measure("treatment score (to 10)", False, "more"),
@@ -50,9 +51,10 @@ MEASURES: Final[Mapping[str, Measure]] = {
     "question_relevance": Measure("questions tied to what was said", True, "more"),
 }
 """What is counted. The first decides: each component of the first formulation counts +1 when it was
-understood and -1 when it was misread, so that neither guessing nor silence pays. What is counted of
-the first formulation is counted among valid ones: one that could not be read at first asking has no
-value there, and counts in ``valid_format`` alone."""
+understood and -1 when it was misread, so that guessing does not pay. Silence has a 0: a gain over
+one who misreads, which is why ``stated_at_0`` stands beside it. What is counted of the first
+formulation is counted among valid ones: one that could not be read at first asking has no value
+there, and counts in ``valid_format`` alone."""
 
 PRIMARY: Final = next(iter(MEASURES))
 

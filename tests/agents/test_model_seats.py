@@ -240,6 +240,27 @@ async def test_a_formulation_that_states_nothing_twice_is_taken_at_its_word() ->
     assert len(scripted.asked) == 2
 
 
+LOOPING = "emotions: I am ashamed. I am ashamed. I am ashamed."
+
+
+@pytest.mark.parametrize("first", [[LOOPING, "emotions:"], ["emotions:", LOOPING]])
+async def test_an_empty_and_a_looping_formulation_leave_a_third_one_to_ask_for(
+    first: list[str],
+) -> None:
+    therapist, scripted, journal = seat_of(ModelTherapist, *first, "emotions: lonely")
+    got = await therapist.formulate(THERAPIST_VIEW, place(journal))
+    assert got.value.emotions.statement == "lonely"
+    assert {failure.boundary for failure in got.failures} == {"empty", "parse"}
+    assert len(scripted.asked) == 3
+
+
+async def test_of_answers_that_were_refused_one_that_states_something_is_taken() -> None:
+    answers = ["emotions:", LOOPING, "emotions:"]
+    therapist, _, journal = seat_of(ModelTherapist, *answers)
+    got = await therapist.formulate(THERAPIST_VIEW, place(journal))
+    assert got.value.emotions.statement.startswith("I am ashamed")
+
+
 def test_what_is_not_stated_has_no_line_to_copy() -> None:
     text = formulation_text(FORMULATION)
     assert text.splitlines()[0] == "- emotions: ashamed"

@@ -124,30 +124,39 @@ def test_the_format_counts_only_where_an_answer_was_given(tmp_path: Path) -> Non
                 Row("templates", {"hash": "t", "name": "n", "text": "x"}),
             ]
         )  # fmt: skip
-        for number, name in enumerate(("good", "mended", "unreadable", "silent", "unasked")):
+        names = ("good", "mended", "unreadable", "silent", "undecoded", "unasked")
+        for number, name in enumerate(names):
             store.write_sync(
                 [Row("episodes", {"id": name, "run_id": "r", "case_id": case.id, "seed": 0,
                                   "case_hash": case.hash, "sample": number, "guidance": "none",
                                   "attempts": 1, "status": "ok" if number < 2 else "failed"})]
             )  # fmt: skip
             if name != "unasked":
-                failure = {"good": None, "silent": "empty: no component"}.get(name, "parse: no")
+                failure = {"good": None, "undecoded": None, "silent": "empty: no component"}.get(
+                    name, "parse: no"
+                )
                 given = {**call, "id": name, "episode_id": name, "reask": 0, "failure": failure}
                 store.write_sync([Row("calls", given)])
-            if name in ("good", "mended"):
-                stated = {"episode_id": name, "round": 0, "component": "emotions"}
-                store.write_sync([Row("formulations", {**stated, "statement": "s"})])
             if name != "unasked":
+                stated = {"episode_id": name, "round": 0, "component": "emotions",
+                          "statement": "" if name in ("unreadable", "silent") else "s"}  # fmt: skip
+                store.write_sync([Row("formulations", stated)])
+            if name not in ("undecoded", "unasked"):
                 # An unreadable one is decoded as an empty one: everything is missed.
                 verdict = "aligned" if name in ("good", "mended") else "missed"
                 judged = {"episode_id": name, "round": 0, "component": "emotions"}
                 store.write_sync([Row("deviations", {**judged, "verdict": verdict, "scorer": "s"})])
         found = {row["episode_id"]: row for row in store.fetch("select * from arena_measures")}
     assert {name: row["valid_format"] for name, row in found.items()} == {
-        "good": 1, "mended": 0, "unreadable": 0, "silent": 1, "unasked": None,
+        "good": 1, "mended": 0, "unreadable": 0, "silent": 1, "undecoded": 1,
+        "unasked": None,
     }  # fmt: skip
     # Among valid outputs: the others are left out, and are no zeros.
     assert found["good"]["components_at_0"] == found["good"]["understanding_at_0"] == 1
+    assert {name: row["stated_at_0"] for name, row in found.items()} == {
+        "good": 1, "mended": None, "unreadable": None, "silent": 0, "undecoded": 1,
+        "unasked": None,
+    }  # fmt: skip
     # To state nothing is to understand nothing, and to misread nothing.
     assert found["silent"]["components_at_0"] == found["silent"]["understanding_at_0"] == 0
     for name in ("mended", "unreadable", "unasked"):

@@ -157,9 +157,16 @@ def test_the_seed_decides(data: Path, models: dict[str, Path], tmp_path: Path) -
     assert hashes[0] == hashes[1] != hashes[2]
 
 
+@pytest.mark.parametrize(
+    # Rows of like length in a batch; or alone, in any order.
+    "batches",
+    [{}, {"batch_size": 1, "accumulation": 2}],
+    ids=["grouped", "alone"],
+)
 def test_a_crash_goes_on_from_the_last_whole_checkpoint(
-    data: Path, models: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    batches: dict[str, int], data: Path, models: dict[str, Path], tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
     from transformers import TrainerCallback
 
     class Crash(TrainerCallback):  # type: ignore[misc]
@@ -178,7 +185,7 @@ def test_a_crash_goes_on_from_the_last_whole_checkpoint(
         return trainer
 
     monkeypatch.setattr(lora, "make_trainer", crashing)
-    job = Job(data / "small", tmp_path / "out", learning(models), max_steps=10)
+    job = Job(data / "small", tmp_path / "out", learning(models, **batches), max_steps=10)
     with pytest.raises(SystemError, match="power cut"):
         train(job)
     # A checkpoint that the crash left half-written is passed over.

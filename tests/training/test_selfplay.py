@@ -291,12 +291,16 @@ def difference(value: float, low: float | None, high: float | None) -> dict[str,
 
 
 def test_gates_of_a_model_look_at_the_right_end_of_the_interval() -> None:
-    def states(gain: Any, form: Any = None, asked: Any = ()) -> dict[str, str]:
+    def states(
+        gain: Any, form: Any = None, asked: Any = (), stated: float | None = 1.0
+    ) -> dict[str, str]:
         measures = {"understanding_at_0": gain} if gain else {}
         if form:
             measures["valid_format"] = form
         compared = {"primary": "understanding_at_0", "measures": measures}
-        return {gate.name: gate.state for gate in model_gates(compared, asked, GATES)}
+        known = {} if stated is None else {"stated_at_0": {"value": stated}}
+        gates = model_gates(compared, {"measures": known}, asked, GATES)
+        return {gate.name: gate.state for gate in gates}
 
     up, open_, down = difference(0.2, 0.1, 0.3), difference(0, -0.1, 0.1), difference(-1, -2, -0.1)
     assert states(up)["improvement"] == "open"
@@ -307,6 +311,11 @@ def test_gates_of_a_model_look_at_the_right_end_of_the_interval() -> None:
     assert states(difference(0.2, None, None))["improvement"] == "closed"
     assert states(up, down)["valid_format"] == "closed"
     assert states(up, open_)["valid_format"] == "open"
+    # Who says nothing misreads nothing: a gain over one who does, and no better therapist.
+    assert states(up, stated=0.0)["stated"] == "closed"
+    assert states(up, stated=0.6)["stated"] == "warned"
+    assert states(up, stated=0.8)["stated"] == "open"
+    assert states(up, stated=None)["stated"] == "warned", "not measured"
     assert states(up)["general"] == "warned", "not measured"
     assert states(up, open_, [{"task": "a", "against": up}, {"task": "b", "against": down}])[
         "general"

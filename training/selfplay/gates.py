@@ -70,13 +70,17 @@ def _gate(name: str, value: float, limit: Limit, shut: bool, low: bool, about: s
 
 
 def model_gates(
-    compared: Mapping[str, Any], questions: Iterable[Mapping[str, Any]], gates: Gates
+    compared: Mapping[str, Any],
+    summary: Mapping[str, Any],
+    questions: Iterable[Mapping[str, Any]],
+    gates: Gates,
 ) -> list[Gate]:
     """The gates of a trained model.
 
     Args:
         compared: Candidate against the model before, on dev patients; from
             :func:`training.arena_measures.compare`.
+        summary: The candidate on dev patients; from :func:`training.arena_measures.summary`.
         questions: Candidate against the model that the loop began with, a question set each.
         gates: Their limits.
     """
@@ -97,6 +101,7 @@ def model_gates(
         _not_worse("valid_format", _difference(measures.get("valid_format")), gates.valid_format,
                    "readable answers")
     )  # fmt: skip
+    found.append(_stated(summary["measures"].get("stated_at_0"), gates.stated))
     asked = [(one["task"], _difference(one.get("against"))) for one in questions]
     worst = min(
         ((task, one) for task, one in asked if one is not None and one["high"] is not None),
@@ -107,6 +112,17 @@ def model_gates(
         _not_worse("general", worst[1], gates.general, f"accuracy on {worst[0] or 'questions'}")
     )
     return found
+
+
+def _stated(measure: Mapping[str, Any] | None, limit: Limit) -> Gate:
+    about = "of the first formulations state something"
+    if measure is None:
+        said = f"not known how many {about}"
+        return Gate("stated", None, "warned", said, limit.warn, limit.close)
+    value = float(measure["value"])
+    return _gate(
+        "stated", value, limit, value < limit.close, value < limit.warn, f"{value:.2f} {about}"
+    )
 
 
 def _difference(measure: Mapping[str, Any] | None) -> Mapping[str, Any] | None:

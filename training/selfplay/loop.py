@@ -167,7 +167,7 @@ class Rounds:
             lambda found: {"evaluation_id": found["id"], "baseline_id": found["baseline"]},
         )  # fmt: skip
         found = self._facts(iteration, "evaluate")
-        return model_gates(found["compared"], found["questions"], self.gates)
+        return model_gates(found["compared"], found["summary"], found["questions"], self.gates)
 
     def _evaluated(self, candidate: str, model: str) -> dict[str, Any]:
         baseline, before = stages.evaluate(self.loop, model, "dev", self._console)

@@ -132,6 +132,8 @@ class Gates(_Table):
     kept: above it."""
     valid_format: Limit
     """Upper end of the interval of the change in answers that could be read: at least."""
+    stated: Limit
+    """Share of the candidate's first formulations that state something: at least."""
     general: Limit
     """Upper end of the interval of the change on question sets, against the model that the loop
     began with: at least."""
