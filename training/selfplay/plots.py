@@ -36,8 +36,8 @@ def draw(found: Mapping[str, Any], path: Path) -> bool:
     _lines(axes[0][2], rows, numbers, {"novelty": BLUE, "diversity": GREEN},
            "distance of rows", "novelty: to earlier ones\ndiversity: to each other")  # fmt: skip
     _labels(axes[1][0], rows, numbers)
-    _lines(axes[1][1], rows, numbers, {"perplexity": BLUE}, "perplexity under the first model",
-           "of taught answers")  # fmt: skip
+    _lines(axes[1][1], rows, numbers, {"perplexity": BLUE}, "under the first model",
+           "perplexity of taught answers")  # fmt: skip
     _losses(axes[1][2], rows)
     for axis in axes.flat:
         axis.spines[["top", "right"]].set_visible(False)
@@ -61,7 +61,7 @@ def _gain(axis: Any, rows: list[dict[str, Any]]) -> None:
             fmt="o", capsize=4, color=colors.get(row["decision"], BLUE),
         )  # fmt: skip
     axis.axhline(0, color="#999", linewidth=0.8)
-    axis.set(title="gain in understanding on dev\n(green: promoted; orange: kept the one before)",
+    axis.set(title="gain in understanding on dev\ngreen: promoted; orange: not; red: nor went on",
              xlabel="iteration", ylabel="difference, 95 % interval")  # fmt: skip
     _whole(axis, [row["iteration"] for row in rows])
 
@@ -114,7 +114,10 @@ def _labels(axis: Any, rows: list[dict[str, Any]], numbers: list[int]) -> None:
     axis.set(title="taught diagnoses (ICD-10-CM)", xlabel="iteration", ylabel="share")
     _whole(axis, numbers)
     if shown:
-        axis.legend(frameon=False, fontsize=8, ncols=2)
+        # Beside the bars, which fill the whole height; from the top as they lie on each other.
+        axis.legend(
+            frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1, 1), reverse=True
+        )
 
 
 def _losses(axis: Any, rows: list[dict[str, Any]]) -> None:
