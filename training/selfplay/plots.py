@@ -61,7 +61,7 @@ def _gain(axis: Any, rows: list[dict[str, Any]]) -> None:
             fmt="o", capsize=4, color=colors.get(row["decision"], BLUE),
         )  # fmt: skip
     axis.axhline(0, color="#999", linewidth=0.8)
-    axis.set(title="gain in understanding on dev\ngreen: promoted; orange: not; red: nor went on",
+    axis.set(title="gain in understanding on dev\ngreen promoted, orange kept before, red stopped",
              xlabel="iteration", ylabel="difference, 95 % interval")  # fmt: skip
     _whole(axis, [row["iteration"] for row in rows])
 
