@@ -137,7 +137,7 @@ create table calls (
   latency_ms real not null,
   attempts integer not null, -- requests made, retries included
   answer text not null, -- raw text
-  failure text, -- why the answer was not used; null when it was
+  failure text, -- why the answer was refused; null when it was not
   created_at {_NOW}
 ) strict;
 create index calls_episode on calls(episode_id);
