@@ -10,6 +10,7 @@ that limits and verdicts mean the same.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -31,6 +32,10 @@ RECORDED = tuple(component for component in OPEN if component is not Component.B
 
 FEATURES = ("support_z", "margin")
 """What the score weighs, see :class:`Compared`."""
+
+
+_RECORDS = 512
+"""Components of patients whose vectors are kept ready, those used last: about 25 MB."""
 
 
 class Peer(NamedTuple):
@@ -92,13 +97,18 @@ class _Stack:
         return np.asarray(best.mean(axis=0), dtype=np.float64)
 
 
+def _own_words(record: Wordings) -> list[str]:
+    return [words[0] for words in record]
+
+
 @dataclass(frozen=True)
 class Held:
     """One component of a patient, beside what it is told apart from."""
 
     own: _Stack
-    others: _Stack | None
-    """The patient's other components; None where there is nothing to tell it apart from."""
+    others: Numbers | None
+    """One vector for each of the patient's other components; None where there is nothing to tell it
+    apart from."""
     mask: npt.NDArray[np.bool_]
     """Which peers count: not the patient, and nobody with the same record."""
 
@@ -115,6 +125,9 @@ class Comparison:
         self._peers = peers
         self._embedder = embedder
         self._stacks: dict[Component, _Stack] = {}
+        # Every formulation of every episode with a patient asks for the same.
+        self._record = lru_cache(_RECORDS)(self._stack_of)
+        self._held = lru_cache(_RECORDS)(self._hold)
 
     def _stack(self, component: Component) -> _Stack:
         if component not in self._stacks:
@@ -132,21 +145,29 @@ class Comparison:
             owner: whose it is: never its own peer.
             wordings: every component of the patient that is known.
         """
-        own = _Stack([wordings[component]], self._embedder)
-        rest = [
+        rest = tuple(
             wordings[other]
             for other in RECORDED
             if other is not component and other in wordings
             and component is not Component.BEHAVIOR_PRINCIPLES
-        ]  # fmt: skip
-        same = [words[0] for words in wordings[component]]
+        )  # fmt: skip
+        return self._held(component, owner, wordings[component], rest)
+
+    def _stack_of(self, record: Wordings) -> _Stack:
+        return _Stack([record], self._embedder)
+
+    def _hold(
+        self, component: Component, owner: str, record: Wordings, rest: tuple[Wordings, ...]
+    ) -> Held:
+        others = np.concatenate([self._record(other).whole for other in rest]) if rest else None
+        same = _own_words(record)
         mask = np.array(
             [
-                peer.owner != owner and [words[0] for words in peer.wordings] != same
+                peer.owner != owner and _own_words(peer.wordings) != same
                 for peer in self._peers[component]
             ]
         )
-        return Held(own, _Stack(rest, self._embedder) if rest else None, mask)
+        return Held(self._record(record), others, mask)
 
     def compare(
         self, component: Component, held: Held, statement: str, without: str = ""
@@ -169,7 +190,7 @@ class Comparison:
         rivals = self._stack(component).support(parts)[mask]
         margin = 0.0
         if held.others is not None:
-            margin = float(whole @ held.own.whole[0]) - float((held.others.whole @ whole).max())
+            margin = float(whole @ held.own.whole[0]) - float((held.others @ whole).max())
         support_z = (support - float(rivals.mean())) / max(float(rivals.std()), 1e-6)
         return Compared(
             similarity=round(support, 6),

@@ -1,10 +1,11 @@
 """``ChatOpenAI`` without the work that costs most of its time: same requests, same answers.
 
 Why: the OpenAI SDK rewrites every message and JSON schema recursively before it sends them, builds
-typed objects from the answer which langchain-openai takes apart again, and its connection pool
-looks at all its connections for each request. :class:`FastChatOpenAI` posts the body that
-langchain-openai made as it is and reads the answer as plain JSON; :class:`PooledTransport` divides
-the connections. ``benchmarks/client.py`` measures both; docs/seats.md has figures.
+typed objects from the answer which langchain-openai takes apart again, makes the same address and
+headers anew, and its connection pool looks at all its connections for each request.
+:class:`FastChatOpenAI` sends the body that langchain-openai made as it is, under headers that the
+SDK made once, and reads the answer as plain JSON; :class:`PooledTransport` divides the connections.
+``benchmarks/client.py`` measures both; docs/seats.md has figures.
 
 It replaces a method of langchain-openai, so it proves itself: :func:`difference` lets both clients
 answer canned responses, once a process. When they differ, :func:`client_class` warns and gives the
@@ -13,6 +14,7 @@ plain client. ``mentalarena doctor`` says which one is in use.
 
 import asyncio
 import json
+import ssl
 import warnings
 from collections.abc import AsyncGenerator, AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +22,7 @@ from functools import lru_cache
 from typing import Any
 from urllib.request import getproxies
 
+import anyio
 import httpx2
 import openai
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun
@@ -28,8 +31,9 @@ from langchain_core.outputs import ChatResult
 from langchain_openai import ChatOpenAI
 from langchain_openai.chat_models import base
 from openai import DefaultAsyncHttpxClient
+from openai._models import FinalRequestOptions
 from openai.types.chat import ChatCompletion
-from pydantic import SecretStr
+from pydantic import PrivateAttr, SecretStr
 
 ROOM = 8
 """Requests in flight in one pool of connections before the next pool is used."""
@@ -46,6 +50,9 @@ class FastChatOpenAI(ChatOpenAI):
     Anything that the seats do not send (tools, streams, a pydantic class as response format, the
     Responses API) takes the inherited way.
     """
+
+    _like: tuple[FinalRequestOptions, httpx2.Request] | None = PrivateAttr(default=None)
+    """A request of the SDK, without its body, as all others are."""
 
     async def _agenerate(
         self,
@@ -65,9 +72,7 @@ class FastChatOpenAI(ChatOpenAI):
             return await super()._agenerate(messages, stop, run_manager, **kwargs)
         body.update(body.pop("extra_body", None) or {})
         try:
-            answer = await self.root_async_client.post(
-                "/chat/completions", body=body, cast_to=object
-            )
+            answer = await self._post(body)
         except openai.BadRequestError as error:
             base._handle_openai_bad_request(error)
             raise
@@ -85,6 +90,41 @@ class FastChatOpenAI(ChatOpenAI):
             "refusal"
         )
         return result
+
+    async def _post(self, body: dict[str, Any]) -> Any:
+        """What the SDK's ``post`` sends, gives and raises; address and headers are made once.
+
+        Raises:
+            openai.APIError: no answer, or one that is a failure.
+        """
+        sdk, http = self.root_async_client, self.http_async_client
+        if http is None or http.cookies:
+            # A server that binds a client to itself by a cookie; only the SDK sends it back.
+            return await sdk.post("/chat/completions", body=body, cast_to=object)
+        if self._like is None:
+            options = FinalRequestOptions.construct(method="post", url="/chat/completions")
+            like = sdk._build_request(await sdk._prepare_options(options))
+            del like.headers["content-length"]
+            self._like = options, like
+        options, like = self._like
+        request = httpx2.Request(
+            like.method,
+            like.url,
+            headers=like.headers,
+            content=json.dumps(body, ensure_ascii=False, separators=(",", ":"), allow_nan=False),
+            extensions=like.extensions,
+        )
+        try:
+            response = await http.send(request)
+        except httpx2.TimeoutException as error:
+            raise openai.APITimeoutError(request=request) from error
+        except (httpx2.RequestError, ssl.SSLError, anyio.EndOfStream) as error:
+            raise openai.APIConnectionError(request=request) from error
+        if not response.is_success:
+            raise sdk._make_status_error_from_response(response)
+        return await sdk._process_response(
+            cast_to=object, options=options, response=response, stream=False, stream_cls=None
+        )
 
 
 class _Pool:
@@ -239,6 +279,9 @@ _CANNED: dict[str, tuple[int, Any]] = {
     "no choices": (200, {"object": "error", "message": "overloaded"}),
     "a refused request": (400, {"error": {"message": "no such option"}}),
     "a rate limit": (429, {"error": {"message": "slow down"}}),
+    "no JSON": (200, "overloaded"),
+    "no connection": (0, httpx2.ConnectError("refused")),
+    "no answer in time": (0, httpx2.ReadTimeout("silent")),
 }
 
 
@@ -256,11 +299,20 @@ async def _outcome(
     client: type[ChatOpenAI], status: int, answer: Any, options: dict[str, Any]
 ) -> tuple[Any, ...]:
     """What a client sent, and what it made of the response."""
-    sent: list[tuple[str, str | None, Any]] = []
+    sent: list[tuple[Any, ...]] = []
 
     def respond(request: httpx2.Request) -> httpx2.Response:
-        key = request.headers.get("authorization")
-        sent.append((f"{request.method} {request.url}", key, json.loads(request.content)))
+        sent.append(
+            (
+                f"{request.method} {request.url}",
+                # The SDK's notes on how it was called from Python differ, as that does.
+                [pair for pair in request.headers.items() if not pair[0].startswith("x-stainless")],
+                request.extensions["timeout"],
+                json.loads(request.content),
+            )
+        )
+        if isinstance(answer, Exception):
+            raise answer
         return httpx2.Response(status, json=answer, headers={"retry-after": "1"})
 
     async with httpx2.AsyncClient(transport=httpx2.MockTransport(respond)) as http:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import openai
 import pytest
 from langchain_core.messages import AIMessage
@@ -139,11 +140,28 @@ async def test_what_the_seats_do_not_send_takes_the_inherited_way(
         async def refuse(*_: Any, **__: Any) -> None:
             raise AssertionError("the short way was taken")
 
-        monkeypatch.setattr(model.root_async_client, "post", refuse)
+        monkeypatch.setattr(model, "_post", refuse)
         with pytest.raises(AssertionError, match="short way"):
             await model.ainvoke(MESSAGES)
         message = await model.ainvoke(MESSAGES, response_format=Score)
         assert isinstance(message.additional_kwargs["parsed"], Score)
+
+
+async def test_a_cookie_of_the_server_is_sent_back() -> None:
+    cookies = []
+
+    def respond(request: httpx2.Request) -> httpx2.Response:
+        cookies.append(request.headers.get("cookie"))
+        answer = fast_client._answer()
+        return httpx2.Response(200, json=answer, headers={"set-cookie": "replica=2"})
+
+    async with httpx2.AsyncClient(transport=httpx2.MockTransport(respond)) as http:
+        model = FastChatOpenAI(
+            model="m", base_url="http://localhost/v1", api_key=KEY, http_async_client=http
+        )
+        for _ in range(2):
+            assert (await model.ainvoke(MESSAGES)).text
+    assert cookies == [None, "replica=2"]
 
 
 async def test_refused_and_hanging_servers_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -174,15 +192,15 @@ def test_the_pinned_versions_pass() -> None:
     assert doctor._client().state == "ok"
 
 
-PLAIN_POST = openai.AsyncOpenAI.post
+PLAIN_REQUEST = openai.AsyncOpenAI._build_request
 PLAIN_RESULT = ChatOpenAI._create_chat_result
 PLAIN_GENERATE = ChatOpenAI._agenerate
 
 
-async def post_drops_the_messages(self: Any, path: str, **options: Any) -> Any:
-    if options["cast_to"] is object:
-        options["body"] = {**options["body"], "messages": []}
-    return await PLAIN_POST(self, path, **options)
+def request_is_signed(self: Any, options: Any, **rest: Any) -> Any:
+    request = PLAIN_REQUEST(self, options, **rest)
+    request.headers["signature"] = str(hash(request.content))
+    return request
 
 
 def result_wants_objects(self: Any, response: Any, *rest: Any) -> Any:
@@ -198,7 +216,7 @@ async def generate_sends_more(self: Any, *given: Any, **options: Any) -> Any:
 @pytest.mark.parametrize(
     ("owner", "name", "changed"),
     [
-        (openai.AsyncOpenAI, "post", post_drops_the_messages),
+        (openai.AsyncOpenAI, "_build_request", request_is_signed),
         (ChatOpenAI, "_create_chat_result", result_wants_objects),
         (ChatOpenAI, "_agenerate", generate_sends_more),
     ],
