@@ -2,7 +2,8 @@
 
 Why: the OpenAI SDK rewrites every message and JSON schema recursively before it sends them, builds
 typed objects from the answer which langchain-openai takes apart again, makes the same address and
-headers anew, and its connection pool looks at all its connections for each request.
+headers anew, and its connection pool looks at all its connections for each request; LangChain
+prepares reports to callbacks, of which there are none.
 :class:`FastChatOpenAI` sends the body that langchain-openai made as it is, under headers that the
 SDK made once, and reads the answer as plain JSON; :class:`PooledTransport` divides the connections.
 ``benchmarks/client.py`` measures both; docs/seats.md has figures.
@@ -25,9 +26,12 @@ from urllib.request import getproxies
 import anyio
 import httpx2
 import openai
-from langchain_core.callbacks import AsyncCallbackManagerForLLMRun
-from langchain_core.messages import BaseMessage, HumanMessage, SystemMessage
+from langchain_core.callbacks import AsyncCallbackManager, AsyncCallbackManagerForLLMRun
+from langchain_core.language_models import LanguageModelInput
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage
 from langchain_core.outputs import ChatResult
+from langchain_core.runnables import RunnableConfig
+from langchain_core.runnables.config import var_child_runnable_config
 from langchain_openai import ChatOpenAI
 from langchain_openai.chat_models import base
 from openai import DefaultAsyncHttpxClient
@@ -53,6 +57,31 @@ class FastChatOpenAI(ChatOpenAI):
 
     _like: tuple[FinalRequestOptions, httpx2.Request] | None = PrivateAttr(default=None)
     """A request of the SDK, without its body, as all others are."""
+
+    async def ainvoke(
+        self,
+        input: LanguageModelInput,
+        config: RunnableConfig | None = None,
+        *,
+        stop: list[str] | None = None,
+        **kwargs: Any,
+    ) -> AIMessage:
+        """As inherited; the reports to callbacks are left out while there are none."""
+        if config is not None or not kwargs.keys() <= _KNOWN or self._is_watched():
+            return await super().ainvoke(input, config, stop=stop, **kwargs)
+        messages = self._convert_input(input).to_messages()
+        result = await self._agenerate_with_cache(messages, stop, **kwargs)
+        message = result.generations[0].message
+        assert isinstance(message, AIMessage)
+        return message
+
+    def _is_watched(self) -> bool:
+        """Whether somebody is told of each call: a tracer, a stream of the graph, a callback."""
+        around = var_child_runnable_config.get() or {}
+        manager = AsyncCallbackManager.configure(
+            around.get("callbacks"), self.callbacks, verbose=self.verbose
+        )
+        return bool(manager.handlers)
 
     async def _agenerate(
         self,
@@ -327,18 +356,15 @@ async def _outcome(
             http_async_client=http,
         )
         try:
-            result = await model._agenerate([SystemMessage("s"), HumanMessage("u")], **options)
+            message = await model.ainvoke([SystemMessage("s"), HumanMessage("u")], **options)
         except Exception as error:
             # A body that is no answer is refused by both, in words of their own.
             sdk = isinstance(error, openai.OpenAIError)
             return (*sent, type(error).__name__ if sdk else "not a chat completion")
-    message = result.generations[0].message
-    output = result.llm_output or {}
     return (
         *sent,
         message.text,
         message.additional_kwargs.get("refusal"),
-        getattr(message, "usage_metadata", None),
-        (result.generations[0].generation_info or {}).get("finish_reason"),
-        output.get("model_name"),
+        message.usage_metadata,
+        *(message.response_metadata.get(name) for name in ("id", "model_name", "finish_reason")),
     )

@@ -12,7 +12,9 @@ from typing import Any
 import httpx2
 import openai
 import pytest
+from langchain_core.callbacks import AsyncCallbackHandler
 from langchain_core.messages import AIMessage
+from langchain_core.runnables import RunnableLambda
 from langchain_openai import ChatOpenAI
 from pydantic import BaseModel
 
@@ -145,6 +147,45 @@ async def test_what_the_seats_do_not_send_takes_the_inherited_way(
             await model.ainvoke(MESSAGES)
         message = await model.ainvoke(MESSAGES, response_format=Score)
         assert isinstance(message.additional_kwargs["parsed"], Score)
+
+
+class Watcher(AsyncCallbackHandler):
+    """Counts what it is told of."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    async def on_chat_model_start(self, *_: Any, **__: Any) -> None:
+        self.told.append("start")
+
+    async def on_llm_end(self, *_: Any, **__: Any) -> None:
+        self.told.append("end")
+
+    async def on_llm_error(self, *_: Any, **__: Any) -> None:
+        self.told.append("error")
+
+
+@pytest.mark.parametrize("way", ["given", "of the model", "around"])
+async def test_who_watches_is_told_of_every_call(way: str) -> None:
+    watcher = Watcher()
+    with MockServer() as server:
+        model = chat_model(ModelSpec.parse("openai:mock"), base_url=server.base_url)
+        assert isinstance(model, FastChatOpenAI)
+
+        async def call(options: Any = None) -> None:
+            assert (await model.ainvoke(MESSAGES, options)).text
+
+        await call()
+        assert watcher.told == []
+        if way == "given":
+            await call({"callbacks": [watcher]})
+        elif way == "of the model":
+            model.callbacks = [watcher]
+            await call()
+        else:
+            # As in a node of a graph: what is called inside inherits who watches the graph.
+            await RunnableLambda(call).ainvoke(None, {"callbacks": [watcher]})
+        assert watcher.told == ["start", "end"]
 
 
 async def test_a_cookie_of_the_server_is_sent_back() -> None:
