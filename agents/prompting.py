@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, lru_cache
 from importlib import resources
 from string import Template
 
@@ -42,6 +42,12 @@ SPOKEN = {"open", "speak", "small_open", "small_speak", "ask", "probe", "small_a
 in between is not paid for with rules of speaking, and shares the beginning all the same."""
 
 
+@lru_cache(maxsize=128)
+def _hash(text: str) -> str:
+    """Kept: templates are few, and each is asked for its hash with every call."""
+    return digest(text)
+
+
 @dataclass(frozen=True, slots=True)
 class PromptTemplate:
     """A seat's system text and one of its instructions, as written."""
@@ -58,7 +64,7 @@ class PromptTemplate:
     @property
     def hash(self) -> str:
         """SHA-256 of the text."""
-        return digest(self.text)
+        return _hash(self.text)
 
 
 @dataclass(frozen=True, slots=True)

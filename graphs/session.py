@@ -85,22 +85,22 @@ class Session:
         peers = builtin_peers(builtin_cases(), self.library.groups)
         return SymptomDecoder(self.embedder, self.thresholds, peers)
 
-    @property
+    @cached_property
     def patient(self) -> PatientSeat:
         """Whoever sits on the patient's seat."""
         return seat("patient", self.config.patient, self.config)
 
-    @property
+    @cached_property
     def therapist(self) -> TherapistSeat:
         """Whoever sits on the therapist's seat."""
         return seat("therapist", self.config.therapist, self.config)
 
-    @property
+    @cached_property
     def manager(self) -> ManagerSeat:
         """Whoever sits on the manager's seat."""
         return seat("manager", self.config.manager, self.config)
 
-    @property
+    @cached_property
     def judge(self) -> JudgeSeat:
         """Whoever sits on the judge's seat."""
         return seat("judge", self.config.judge, self.config)

@@ -147,12 +147,22 @@ def found_quotes(quotes: Sequence[str], spoken: Sequence[str]) -> list[str]:
             continue
         long_enough = len(plain.split()) >= _MIN_QUOTE_WORDS
         if any(
-            (long_enough and re.search(rf"(?<!\w){re.escape(plain)}(?!\w)", turn))
-            or plain == turn.strip()
-            for turn in turns
+            (long_enough and _holds_words(turn, plain)) or plain == turn.strip() for turn in turns
         ):
             found.append(quote)
     return found
+
+
+def _holds_words(text: str, words: str) -> bool:
+    """Whether the words stand in the text, not as parts of longer ones."""
+    # A pattern made for each quote would take longer to compile than all else here.
+    start = text.find(words)
+    while start >= 0:
+        around = text[max(start - 1, 0) : start], text[start + len(words) :][:1]
+        if not any(char.isalnum() or char == "_" for char in around):
+            return True
+        start = text.find(words, start + 1)
+    return False
 
 
 def _short(text: str) -> str:

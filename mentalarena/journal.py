@@ -9,7 +9,7 @@ instead of passing silently.
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Protocol
 
 from mentalarena.budget import Meter
@@ -67,6 +67,8 @@ class Call:
     no better one came it may have been taken all the same."""
 
 
+_COLUMNS = tuple(field.name for field in fields(Call))
+
 Messages = Sequence[Mapping[str, str]]
 """``{"role", "content"}`` mappings, as they are sent."""
 
@@ -116,8 +118,7 @@ class EpisodeJournal:
             rows = await self._store.fetch_async(
                 "select * from calls where episode_id = ?", (self._episode_id,)
             )
-            columns = Call.__dataclass_fields__
-            self._calls = {row["id"]: Call(**{c: row[c] for c in columns}) for row in rows}
+            self._calls = {row["id"]: Call(**{c: row[c] for c in _COLUMNS}) for row in rows}
         call = self._calls.get(key)
         if call is not None and call.prompt_hash != prompt_hash:
             raise ReplayError(
@@ -135,7 +136,7 @@ class EpisodeJournal:
         """See :class:`Journal`."""
         cost = self._meter.cost_of(call.model, call.prompt_tokens, call.completion_tokens)
         call = replace(call, cost=cost)
-        rows: list[Write] = [Row("calls", asdict(call))]
+        rows: list[Write] = [Row("calls", {name: getattr(call, name) for name in _COLUMNS})]
         digest_, name, text = template
         if digest_ not in self._known_templates:
             rows.insert(0, Row("templates", {"hash": digest_, "name": name, "text": text}))

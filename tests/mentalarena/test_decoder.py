@@ -69,6 +69,20 @@ def test_quotes_must_be_verbatim(quote: str, found: bool) -> None:
     assert bool(found_quotes([quote], SPOKEN)) is found
 
 
+@pytest.mark.parametrize(
+    ("turn", "found"),
+    [
+        ("nowI lie awake until three", False),
+        ("I lie awake until threefold", False),
+        ("I lie awake until three_", False),
+        ("nowI lie awake until three, and I lie awake until three.", True),
+        ("(I lie awake until three)", True),
+    ],
+)
+def test_a_quote_is_not_part_of_longer_words(turn: str, found: bool) -> None:
+    assert bool(found_quotes(["I lie awake until three"], [turn])) is found
+
+
 def test_a_short_quote_counts_when_it_is_a_whole_turn() -> None:
     assert found_quotes(["Since March."], ["Since March."]) == ["Since March."]
 
