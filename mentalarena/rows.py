@@ -7,7 +7,8 @@ value that SQLite cannot hold is reported there and the one writer only executes
 import json
 import math
 import sqlite3
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from graphlib import TopologicalSorter
 from typing import Any, Final, NamedTuple
 
 from mentalarena.errors import StoreError
@@ -52,8 +53,12 @@ Write = Row | Insert | Change | Delete
 class Table:
     """Columns and key of one table, and the statements made from them."""
 
-    def __init__(self, name: str, columns: frozenset[str], key: tuple[str, ...]) -> None:
+    def __init__(
+        self, name: str, columns: frozenset[str], key: tuple[str, ...], depth: int = 0
+    ) -> None:
         self.name = name
+        self.depth = depth
+        """Above that of every other table that its rows refer to."""
         self.columns = columns
         self.key = key
         self._upserts: dict[tuple[str, ...], str] = {}
@@ -118,6 +123,7 @@ class Step(NamedTuple):
     rows: list[list[Any]]
     is_upsert: bool = False
     must_change: bool = False
+    depth: int = 0
 
 
 def render(tables: Mapping[str, Table], rows: Iterable[Write]) -> list[Step]:
@@ -137,7 +143,7 @@ def render(tables: Mapping[str, Table], rows: Iterable[Write]) -> list[Step]:
             if steps and steps[-1].statement is statement:
                 steps[-1].rows.append(values)
             else:
-                steps.append(Step(name, statement, [values], is_upsert=True))
+                steps.append(Step(name, statement, [values], is_upsert=True, depth=table.depth))
             continue
         if isinstance(row, Insert):
             statement, values = table.insert(row.values), plain_values(name, row.values)
@@ -151,22 +157,31 @@ def render(tables: Mapping[str, Table], rows: Iterable[Write]) -> list[Step]:
 
 
 def side_by_side(steps: Iterable[Step]) -> list[Step]:
-    """The same writes in fewer steps; those to one table keep their order."""
+    """The same writes in fewer steps: what is referred to first, rows of one table in order."""
     merged: list[Step] = []
     last: dict[str, Step] = {}
     """The step of each table that further rows may join."""
+    since = 0
+    """Where the upserts begin that may trade places."""
     for step in steps:
         if not step.is_upsert:
             # What a change or a delete does may depend on any row before it.
             last.clear()
+            merged[since:] = sorted(merged[since:], key=_depth)
             merged.append(step)
+            since = len(merged)
         elif (open_step := last.get(step.table)) and open_step.statement is step.statement:
             open_step.rows.extend(step.rows)
         else:
             # A copy of the list: a batch that has to be tried alone keeps its own rows.
             last[step.table] = step._replace(rows=list(step.rows))
             merged.append(last[step.table])
+    merged[since:] = sorted(merged[since:], key=_depth)
     return merged
+
+
+def _depth(step: Step) -> int:
+    return step.depth
 
 
 def read_tables(connection: sqlite3.Connection) -> dict[str, Table]:
@@ -175,6 +190,7 @@ def read_tables(connection: sqlite3.Connection) -> dict[str, Table]:
     listed = connection.execute(
         "select name from sqlite_schema where type = 'table' and sql like '%strict%'"
     ).fetchall()
+    depths = _depths(connection, [name for (name,) in listed])
     for (name,) in listed:
         columns = connection.execute(
             "select name, type, pk from pragma_table_info(?) order by pk", (name,)
@@ -190,8 +206,18 @@ def read_tables(connection: sqlite3.Connection) -> dict[str, Table]:
                     (name,),
                 )
             )
-        tables[name] = Table(name, frozenset(column for column, _, _ in columns), key)
+        tables[name] = Table(name, frozenset(column for column, _, _ in columns), key, depths[name])
     return tables
+
+
+def _depths(connection: sqlite3.Connection, names: Sequence[str]) -> dict[str, int]:
+    refers: dict[str, set[str]] = {name: set() for name in names}
+    for name, found in refers.items():
+        listed = connection.execute('select "table" from pragma_foreign_key_list(?)', (name,))
+        # A table that refers to itself comes no later for it.
+        found.update(other for (other,) in listed if other != name)
+    ordered = TopologicalSorter(refers).static_order()
+    return {name: depth for depth, name in enumerate(ordered)}
 
 
 def plain_values(table: str, values: Mapping[str, Any]) -> list[Any]:

@@ -255,9 +255,21 @@ class Store:
 
     def _together(self, batches: "list[_Batch]") -> None:
         """Commit all batches, rows of one table side by side; raises when one is refused."""
+        try:
+            self._transact(batches)
+        except _RefusedError as error:
+            if not error.dangles:
+                raise
+            # A row may come to stand before the one it refers to; what counts is the whole. Not
+            # from the start: it makes SQLite compile every statement again, half of a commit's
+            # time.
+            self._roll_back()
+            self._transact(batches, defer=True)
+
+    def _transact(self, batches: "list[_Batch]", *, defer: bool = False) -> None:
         self._connection.execute("begin immediate")
-        # A row may come to stand before the one it refers to; what counts is the whole.
-        self._connection.execute("pragma defer_foreign_keys = on")
+        if defer:
+            self._connection.execute("pragma defer_foreign_keys = on")
         self._apply(side_by_side(step for batch in batches for step in batch.steps))
         # One flush of the full-text index for all turns: it costs as much as many rows.
         if any(step.table == "turns" for batch in batches for step in batch.steps):
@@ -279,13 +291,26 @@ class Store:
             except (sqlite3.Error, OverflowError, UnicodeError) as error:
                 if primary_code(error) in FATAL or not self._connection.in_transaction:
                     raise
-                raise _RefusedError(f"{explain(self.path, error)} (table {step.table})") from error
+                raise _RefusedError(
+                    f"{explain(self.path, error)} (table {step.table})",
+                    dangles=getattr(error, "sqlite_errorcode", 0)
+                    == sqlite3.SQLITE_CONSTRAINT_FOREIGNKEY,
+                ) from error
             if step.must_change and changed == 0:
                 raise _RefusedError(f"{self.path}: no row with this key to change ({step.table})")
 
 
 class _RefusedError(Exception):
-    """The batch is at fault, not the file."""
+    """The batch is at fault, not the file.
+
+    Args:
+        message: One line for the user.
+        dangles: Whether a row refers to one that was not there yet.
+    """
+
+    def __init__(self, message: str, *, dangles: bool = False) -> None:
+        super().__init__(message)
+        self.dangles = dangles
 
 
 class _Batch(NamedTuple):

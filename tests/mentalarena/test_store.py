@@ -242,17 +242,35 @@ async def test_a_bad_batch_fails_alone_in_its_group(store: Store) -> None:
     assert names == ["e0", "e1", "e2", "e4", "e5", "first"]
 
 
+def call(name: str) -> Row:
+    values = dict.fromkeys(
+        ("node", "seat", "purpose", "model", "resolved_model", "prompt_hash", "answer"), "x"
+    ) | dict.fromkeys(("attempt", "step", "visit", "sample", "reask", "attempts"), 1)
+    fixed = {"id": name, "episode_id": "b", "template_hash": "t", "latency_ms": 1.0}
+    return Row("calls", values | fixed)
+
+
+def test_what_is_referred_to_may_come_last(store: Store) -> None:
+    store.write_sync([Row("templates", {"hash": "t", "name": "n", "text": "t"}), episode("b")])
+    executed: list[str] = []
+    store._connection.set_trace_callback(executed.append)
+    store.write_sync([turn("b", 0, call_id="c"), call("c")])
+    # Put in order: the way that makes every statement be compiled again was not needed.
+    assert sum(line.startswith("begin") for line in executed) == 1
+    change = Change("episodes", {"id": "b"}, {"attempts": 2})
+    store.write_sync([turn("b", 1, call_id="d"), change, call("d")])
+    assert sum(line.startswith("begin") for line in executed) == 3
+    store._connection.set_trace_callback(None)
+    assert [row["call_id"] for row in store.fetch("select call_id from turns order by idx")] == [
+        "c",
+        "d",
+    ]
+
+
 async def test_batches_committed_together_keep_the_order_that_matters(store: Store) -> None:
     """Rows of one table are run side by side; what a row refers to may then stand after it."""
     template = Row("templates", {"hash": "t", "name": "n", "text": "t"})
     store.write_sync([template, episode("a"), episode("b")])
-
-    def call(name: str) -> Row:
-        values = dict.fromkeys(
-            ("node", "seat", "purpose", "model", "resolved_model", "prompt_hash", "answer"), "x"
-        ) | dict.fromkeys(("attempt", "step", "visit", "sample", "reask", "attempts"), 1)
-        fixed = {"id": name, "episode_id": "b", "template_hash": "t", "latency_ms": 1.0}
-        return Row("calls", values | fixed)
 
     hold = sqlite3.connect(store.path, isolation_level=None)
     hold.execute("begin immediate")
