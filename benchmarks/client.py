@@ -2,15 +2,15 @@
 
 Why: a batch is bounded by what one core can send and read. The plain client spends most of a call
 on rewriting what it sends; this says how much each shortcut of ``mentalarena/fast_client.py``
-saves, and what is left of it in a whole call (:class:`ModelClient`) and in a whole batch.
+saves, and what is left of it in a whole call (:class:`ModelClient`). A whole batch is measured by
+``benchmarks/throughput.py``.
 
 How to run::
 
     python -m benchmarks.client [--json] [--quick] [--profile]
 
 The server is a process of its own, so its time is not counted. CPU time is user and system time of
-this process, all threads, after a warm-up, the better of two rounds; the batch is a process too,
-and its start-up is taken off by playing one episode first.
+this process, all threads, after a warm-up, the better of two rounds.
 """
 
 import argparse
@@ -19,13 +19,9 @@ import cProfile
 import json
 import os
 import pstats
-import resource
-import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from langchain_openai import ChatOpenAI
@@ -36,9 +32,6 @@ from benchmarks.mock_server import MockServerProcess
 from mentalarena import fast_client
 from mentalarena.models import ModelSpec
 from mentalarena.provider import ModelClient
-
-BUDGET = ("batch_cpu_ms_per_call", 6.0)
-"""The limit for a whole batch on the mock server; the encoder's threads are counted too."""
 
 Call = Callable[[int], Awaitable[Any]]
 Messages = list[dict[str, str]]
@@ -150,29 +143,6 @@ async def measure_answer(url: str, calls: int, in_flight: int, *, schema: bool) 
     return await cpu_ms(lambda number: client.answer(messages, wanted, number), calls, in_flight)
 
 
-def measure_batch(server: MockServerProcess, episodes: int) -> float:
-    """CPU milliseconds of ``graphs.batch`` a call: graph, seats, encoder and store included."""
-    spent = [_batch(server, count) for count in (1, 1 + episodes)]
-    (first_cpu, first_calls), (cpu, calls) = spent
-    return 1000 * (cpu - first_cpu) / (calls - first_calls)
-
-
-def _batch(server: MockServerProcess, episodes: int) -> tuple[float, int]:
-    calls, start = server.stats()["chat_requests"], resource.getrusage(resource.RUSAGE_CHILDREN)
-    with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "graphs.batch", "--model", "openai:mock", "--quiet"]
-        command += ["--base-url", server.base_url, "--db", f"{folder}/arena.db", "--json"]
-        subprocess.run(
-            [*command, "--concurrency", "16", "--episodes", str(episodes)],
-            check=True,
-            capture_output=True,
-            cwd=Path(__file__).resolve().parent.parent,
-        )
-    end = resource.getrusage(resource.RUSAGE_CHILDREN)
-    cpu = end.ru_utime + end.ru_stime - start.ru_utime - start.ru_stime
-    return cpu, server.stats()["chat_requests"] - calls
-
-
 def measure(*, quick: bool) -> dict[str, Any]:
     """Every figure, in CPU milliseconds a call."""
     calls = 100 if quick else 200
@@ -195,7 +165,6 @@ def measure(*, quick: bool) -> dict[str, Any]:
             found["answer_cpu_ms"][name] = asyncio.run(
                 measure_answer(url, calls, 16, schema=schema)
             )
-        found["batch_cpu_ms_per_call"] = measure_batch(server, 8 if quick else 32)
     return found
 
 
@@ -224,8 +193,6 @@ def show(found: dict[str, Any]) -> str:
         lines.append(f"{name:26}" + "".join(f"{row[column]:22.2f}" for column in names))
     for name, figure in found["answer_cpu_ms"].items():
         lines.append(f"ModelClient.answer, {name:6}{figure:22.2f}")
-    key, limit = BUDGET
-    lines.append(f"a whole batch{'':13}{found[key]:22.2f}   (limit {limit:g})")
     return "\n".join(lines)
 
 
@@ -234,7 +201,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.client", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--json", action="store_true", help="print JSON")
-    parser.add_argument("--quick", action="store_true", help="fewer calls and episodes")
+    parser.add_argument("--quick", action="store_true", help="fewer calls")
     parser.add_argument("--profile", action="store_true", help="print a profile instead")
     options = parser.parse_args(arguments)
     # A trace of each call would be most of its cost.
