@@ -140,8 +140,9 @@ class EpisodeJournal:
         digest_, name, text = template
         if digest_ not in self._known_templates:
             rows.insert(0, Row("templates", {"hash": digest_, "name": name, "text": text}))
-        await self._store.write([*self._before(), *rows])
+        # It is paid for, stored or not: a budget that waited for the store would overrun by more.
         self._meter.spend(call.prompt_tokens, call.completion_tokens, cost, call.attempts)
+        await self._store.write([*self._before(), *rows])
         self._known_templates.add(digest_)
         if self._calls is not None:
             self._calls[call.id] = call
