@@ -35,7 +35,7 @@ FEATURES = ("support_z", "margin")
 
 
 _RECORDS = 512
-"""Components of patients whose vectors are kept ready, those used last: about 25 MB."""
+"""Components of patients whose vectors are kept ready, those used last."""
 
 
 class Peer(NamedTuple):
