@@ -29,7 +29,7 @@ from openai import DefaultAsyncHttpxClient
 from pydantic import SecretStr
 
 from benchmarks.mock_server import MockServerProcess
-from mentalarena import fast_client
+from mentalarena import fast_client, http_transport
 from mentalarena.models import ModelSpec
 from mentalarena.provider import ModelClient
 
@@ -58,14 +58,14 @@ class Variant(NamedTuple):
 
     name: str
     client: type[ChatOpenAI]
-    pooled: bool
+    aiohttp: bool
 
 
 VARIANTS = (
-    Variant("plain", ChatOpenAI, pooled=False),
-    Variant("connections in pools", ChatOpenAI, pooled=True),
-    Variant("plain JSON", fast_client.FastChatOpenAI, pooled=False),
-    Variant("both", fast_client.FastChatOpenAI, pooled=True),
+    Variant("plain", ChatOpenAI, aiohttp=False),
+    Variant("through aiohttp", ChatOpenAI, aiohttp=True),
+    Variant("plain JSON", fast_client.FastChatOpenAI, aiohttp=False),
+    Variant("both", fast_client.FastChatOpenAI, aiohttp=True),
 )
 
 
@@ -103,8 +103,8 @@ async def cpu_ms(call: Call, calls: int, in_flight: int, rounds: int = 2) -> flo
 def build(variant: Variant, url: str) -> ChatOpenAI:
     """A chat model with the settings of ``mentalarena.models.chat_model``."""
     http = DefaultAsyncHttpxClient(base_url=url, timeout=120)
-    if variant.pooled:
-        http = fast_client.http_client(url, 120, trust_env=False)
+    if variant.aiohttp:
+        http = http_transport.http_client(url, 120, trust_env=False)
     return variant.client(
         model="mock",
         base_url=url,

@@ -24,7 +24,15 @@ def case_of(channel: Mapping[str, Any]) -> Case:
 
     Reading it anew at every turn of every episode would take a tenth of an episode's memory.
     """
+    found = _shared.get(id(channel))
+    if found is not None and found[0] is channel:
+        return found[1]
     return _case(json.dumps(channel))
+
+
+_shared: dict[int, tuple[Mapping[str, Any], Case]] = {}
+"""Channels that :func:`case_channel` made, which are known without a look inside; each is held, so
+that its identity stays its own."""
 
 
 @lru_cache(_CASES)
@@ -34,7 +42,12 @@ def _case(text: str) -> Case:
 
 def case_channel(case: Case) -> dict[str, Any]:
     """A case as a state holds it, shared likewise: a channel is replaced, never changed."""
-    return _case_channel(case.model_dump_json())
+    channel = _case_channel(case.model_dump_json())
+    if id(channel) not in _shared:
+        if len(_shared) >= _CASES:
+            _shared.clear()
+        _shared[id(channel)] = channel, case
+    return channel
 
 
 @lru_cache(_CASES)

@@ -1,12 +1,11 @@
 """``ChatOpenAI`` without the work that costs most of its time: same requests, same answers.
 
 Why: the OpenAI SDK rewrites every message and JSON schema recursively before it sends them, builds
-typed objects from the answer which langchain-openai takes apart again, makes the same address and
-headers anew, and its connection pool looks at all its connections for each request; LangChain
-prepares reports to callbacks, of which there are none.
+typed objects from the answer which langchain-openai takes apart again, and makes the same address
+and headers anew; LangChain prepares reports to callbacks, of which there are none.
 :class:`FastChatOpenAI` sends the body that langchain-openai made as it is, under headers that the
-SDK made once, and reads the answer as plain JSON; :class:`PooledTransport` divides the connections.
-``benchmarks/client.py`` measures both; docs/seats.md has figures.
+SDK made once, and reads the answer as plain JSON. ``benchmarks/client.py`` measures what it saves,
+with the connections of ``mentalarena/http_transport.py`` and without; docs/seats.md has figures.
 
 It replaces a method of langchain-openai, so it proves itself: :func:`difference` lets both clients
 answer canned responses, once a process. When they differ, :func:`client_class` warns and gives the
@@ -17,11 +16,9 @@ import asyncio
 import json
 import ssl
 import warnings
-from collections.abc import AsyncGenerator, AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from typing import Any
-from urllib.request import getproxies
 
 import anyio
 import httpx2
@@ -34,15 +31,10 @@ from langchain_core.runnables import RunnableConfig
 from langchain_core.runnables.config import var_child_runnable_config
 from langchain_openai import ChatOpenAI
 from langchain_openai.chat_models import base
-from openai import DefaultAsyncHttpxClient
 from openai._models import FinalRequestOptions
 from openai.types.chat import ChatCompletion
 from pydantic import PrivateAttr, SecretStr
 
-ROOM = 8
-"""Requests in flight in one pool of connections before the next pool is used."""
-IDLE_SECONDS = 5.0
-"""How long a connection that nobody uses is kept; servers that close theirs sooner are rare."""
 _KNOWN = frozenset(
     ("model", "messages", "stream", "temperature", "seed", "response_format", "extra_body")
 )
@@ -154,101 +146,6 @@ class FastChatOpenAI(ChatOpenAI):
         return await sdk._process_response(
             cast_to=object, options=options, response=response, stream=False, stream_cls=None
         )
-
-
-class _Pool:
-    """Some of the connections, and how many requests they are busy with."""
-
-    def __init__(self, settings: dict[str, Any]) -> None:
-        self.transport = httpx2.AsyncHTTPTransport(**settings)
-        self.busy = 0
-
-
-class _Body(httpx2.AsyncByteStream):
-    """The body of an answer; its pool has room again when it is closed."""
-
-    def __init__(self, stream: httpx2.AsyncByteStream, pool: _Pool) -> None:
-        self._stream = stream
-        self._pool = pool
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        async for part in self._stream:
-            yield part
-
-    async def aclose(self) -> None:
-        self._pool.busy -= 1
-        await self._stream.aclose()
-
-
-class PooledTransport(httpx2.AsyncBaseTransport):
-    """HTTP over as many small pools as the requests in flight need; closed with its event loop.
-
-    One pool costs time in proportion to its connections, for each request. The first pool with
-    room is taken, so that few requests in flight keep few connections open and reuse them.
-    """
-
-    def __init__(self) -> None:
-        self._settings = {
-            "verify": httpx2.create_ssl_context(),
-            "limits": httpx2.Limits(
-                # Who calls bounds the requests in flight; a bound here would be a hidden queue.
-                max_connections=None,
-                max_keepalive_connections=None,
-                keepalive_expiry=IDLE_SECONDS,
-            ),
-        }
-        self._pools: list[_Pool] = []
-        self._closer: AsyncGenerator[None, None] | None = None
-
-    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
-        """Send one request through the first pool with room."""
-        if self._closer is None:
-            # An event loop ends the generators that are still open in it before it closes.
-            self._closer = self._close_with_loop()
-            await anext(self._closer)
-        pool = next((pool for pool in self._pools if pool.busy < ROOM), None)
-        if pool is None:
-            pool = _Pool(self._settings)
-            self._pools.append(pool)
-        pool.busy += 1
-        try:
-            response = await pool.transport.handle_async_request(request)
-        except BaseException:
-            pool.busy -= 1
-            raise
-        assert isinstance(response.stream, httpx2.AsyncByteStream)
-        response.stream = _Body(response.stream, pool)
-        return response
-
-    async def aclose(self) -> None:
-        """Close every connection."""
-        pools, self._pools = self._pools, []
-        for pool in pools:
-            await pool.transport.aclose()
-
-    async def _close_with_loop(self) -> AsyncGenerator[None, None]:
-        try:
-            yield
-        finally:
-            await self.aclose()
-
-
-def http_client(url: str, timeout: float, *, trust_env: bool) -> httpx2.AsyncClient:
-    """The HTTP client of one chat model in one event loop.
-
-    Args:
-        url: Base address of the server.
-        timeout: Seconds of silence after which a request is given up.
-        trust_env: Whether proxies of the environment are used.
-    """
-    # With a transport of our own the proxies of the environment would be passed over.
-    proxied = trust_env and not getproxies().keys().isdisjoint(("http", "https", "all"))
-    return DefaultAsyncHttpxClient(
-        base_url=url,
-        timeout=timeout,
-        trust_env=trust_env,
-        transport=None if proxied else PooledTransport(),
-    )
 
 
 @lru_cache(maxsize=1)

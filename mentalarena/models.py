@@ -243,7 +243,8 @@ def chat_model(
         key = api_key(base_url)
     from pydantic import SecretStr
 
-    from mentalarena.fast_client import client_class, http_client
+    from mentalarena.fast_client import client_class
+    from mentalarena.http_transport import http_client
 
     # Compatible servers know max_tokens; OpenAI's newer models accept only its successor.
     limit = {"max_completion_tokens": max_tokens}

@@ -71,6 +71,11 @@ async def with_retries(request: Callable[[], Awaitable[T]]) -> tuple[T, int]:
     Raises:
         ProviderError: the last failure.
     """
+    try:
+        return await request(), 1
+    except FailedRequest as error:
+        first: FailedRequest | None = error
+    # Hardly any request fails, and a ladder for each would take time that all of them pay for.
     from tenacity import AsyncRetrying, retry_if_exception
 
     made = 0
@@ -94,6 +99,9 @@ async def with_retries(request: Callable[[], Awaitable[T]]) -> tuple[T, int]:
         async for attempt in retrying:
             with attempt:
                 made += 1
+                if first is not None:
+                    failed, first = first, None
+                    raise failed
                 answer = await request()
     except FailedRequest as failed:
         tried = f" ({made} attempts)" if made > 1 else ""

@@ -1,12 +1,7 @@
 """The fast OpenAI client: what it sends, what it makes of answers, and when it steps aside."""
 
-import asyncio
-import gc
-import subprocess
-import sys
 import warnings
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -21,9 +16,8 @@ from pydantic import BaseModel
 from benchmarks.mock_server import MockServer
 from mentalarena import doctor, fast_client, retries
 from mentalarena.errors import ProviderError
-from mentalarena.fast_client import FastChatOpenAI, PooledTransport, client_class, http_client
+from mentalarena.fast_client import FastChatOpenAI, client_class
 from mentalarena.models import ModelSpec, chat_model
-from mentalarena.provider import ModelClient
 from tests.mentalarena.test_models import KEY, MESSAGES, SCHEMA, client, free_port
 
 FORMAT = {"type": "json_schema", "json_schema": SCHEMA}
@@ -278,87 +272,3 @@ async def test_changed_internals_give_the_plain_client_and_say_so_once(
     found = doctor._client()
     assert found.state == "absent"
     assert "plain" in found.detail
-
-
-# --- connections ---------------------------------------------------------------------------------
-
-
-async def test_few_requests_reuse_few_connections_and_many_run_together() -> None:
-    with MockServer(latency=0.2) as server:
-        model = client(server.base_url)
-        for seed in range(3):
-            await model.answer(MESSAGES, seed=seed)
-        assert server.stats()["connections"] == 1
-        many = 3 * fast_client.ROOM
-        await asyncio.gather(*(model.answer(MESSAGES, seed=seed) for seed in range(many)))
-        assert server.stats()["max_in_flight"] == many
-        await asyncio.gather(*(model.answer(MESSAGES, seed=seed) for seed in range(many)))
-        assert server.stats()["connections"] == many
-
-
-async def test_a_cancelled_request_leaves_room() -> None:
-    with MockServer(latency=0.5) as server:
-        http = http_client(server.base_url, 5, trust_env=True)
-        tasks = [asyncio.create_task(http.get("models")) for _ in range(4)]
-        await asyncio.sleep(0.1)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        assert (await http.get("models")).status_code == 200
-        assert isinstance(http._transport, PooledTransport)
-        assert [pool.busy for pool in http._transport._pools] == [0]
-
-
-def test_connections_are_closed_with_their_loop() -> None:
-    """Twice over, in two loops, with the same ModelClient; in a process whose warnings are seen."""
-    code = """
-import asyncio, gc
-from benchmarks.mock_server import MockServer
-from mentalarena.models import ModelSpec
-from mentalarena.provider import ModelClient
-
-with MockServer() as server:
-    model = ModelClient(ModelSpec.parse("openai:mock"), base_url=server.base_url, temperature=0,
-                        max_tokens=9, timeout=30)
-    async def two():
-        await asyncio.gather(*(model.answer([{"role": "user", "content": "Hi"}], seed=n)
-                               for n in (1, 2)))
-    for _ in range(2):
-        asyncio.run(two())
-    gc.collect()
-    print(server.stats()["chat_requests"])
-"""
-    done = subprocess.run(
-        [sys.executable, "-W", "always::ResourceWarning", "-c", code],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=Path(__file__).resolve().parents[2],
-    )
-    assert done.stdout.strip() == "4", done.stderr
-    assert "unclosed" not in done.stderr
-
-
-async def test_proxies_of_the_environment_are_used_for_servers_and_not_for_our_own(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    with MockServer() as proxy:
-        monkeypatch.setenv("http_proxy", proxy.base_url.removesuffix("/v1"))
-        model = ModelClient(
-            ModelSpec.parse("openai:mock"),
-            base_url="http://model.invalid/v1",
-            temperature=0,
-            max_tokens=9,
-            timeout=10,
-        )
-        # Whatever the mock makes of a proxy's request line, it is the one that was asked.
-        with pytest.raises(ProviderError):
-            await asyncio.wait_for(model.answer(MESSAGES), 60)
-        asked = proxy.stats()["requests"]
-        assert asked > 0
-        with MockServer() as own:
-            local = http_client(own.base_url, 5, trust_env=False)
-            assert (await local.get("models")).status_code == 200
-            assert own.stats()["requests"] == 1
-        assert proxy.stats()["requests"] == asked
-    gc.collect()

@@ -1,0 +1,143 @@
+"""HTTP for httpx2 through aiohttp, whose parser and connection pool take half the processor time.
+
+Why: sending and reading is a third of what a call costs us. The transport that the OpenAI SDK
+carries would do, but it takes a cut connection for one that was not made in time, queues what goes
+beyond a hundred requests, keeps cookies of its own, and is never closed with its event loop.
+``benchmarks/client.py`` measures this one.
+"""
+
+import ssl
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import contextmanager
+from typing import cast
+from urllib.request import getproxies
+
+import aiohttp
+import httpx2
+from openai import DefaultAsyncHttpxClient
+
+IDLE_SECONDS = 5.0
+"""How long a connection that nobody uses is kept; servers that close theirs sooner are rare."""
+
+_MEANS: tuple[tuple[type[Exception], type[httpx2.TransportError]], ...] = (
+    (aiohttp.ConnectionTimeoutError, httpx2.ConnectTimeout),
+    (aiohttp.SocketTimeoutError, httpx2.ReadTimeout),
+    (TimeoutError, httpx2.ReadTimeout),
+    (aiohttp.ClientConnectorError, httpx2.ConnectError),
+    (aiohttp.InvalidURL, httpx2.UnsupportedProtocol),
+    (aiohttp.ClientResponseError, httpx2.RemoteProtocolError),
+    (aiohttp.ClientError, httpx2.ReadError),
+    (OSError, httpx2.ReadError),
+)
+"""What a failure of aiohttp is called by httpx2: the first row that fits."""
+
+
+class AiohttpTransport(httpx2.AsyncBaseTransport):
+    """Requests over the connections of one aiohttp session, which is closed with its event loop.
+
+    Redirects, cookies and compression are left to the client above.
+    """
+
+    def __init__(self) -> None:
+        self._ssl = httpx2.create_ssl_context()
+        self._session: aiohttp.ClientSession | None = None
+        self._closer: AsyncGenerator[None, None] | None = None
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        """Send one request; the body of the answer is read as it comes.
+
+        Raises:
+            httpx2.TransportError: no answer.
+        """
+        if self._session is None:
+            self._session = _session(self._ssl)
+            # An event loop ends the generators that are still open in it before it closes.
+            self._closer = self._close_with_loop()
+            await anext(self._closer)
+        seconds = request.extensions.get("timeout", {})
+        with _as_httpx():
+            answer = await self._session.request(
+                request.method,
+                str(request.url),
+                headers=request.headers,
+                data=await request.aread() or None,
+                allow_redirects=False,
+                timeout=aiohttp.ClientTimeout(
+                    connect=seconds.get("pool"),
+                    sock_connect=seconds.get("connect"),
+                    sock_read=seconds.get("read"),
+                ),
+            )
+        reason = {"reason_phrase": answer.reason.encode()} if answer.reason else {}
+        return httpx2.Response(
+            answer.status,
+            headers=cast(list[tuple[bytes, bytes]], answer.raw_headers),
+            stream=_Body(answer),
+            extensions={"http_version": b"HTTP/1.1", **reason},
+        )
+
+    async def aclose(self) -> None:
+        """Close every connection."""
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
+
+    async def _close_with_loop(self) -> AsyncGenerator[None, None]:
+        try:
+            yield
+        finally:
+            await self.aclose()
+
+
+class _Body(httpx2.AsyncByteStream):
+    """The body of an answer; its connection is free again when all of it was read."""
+
+    def __init__(self, answer: aiohttp.ClientResponse) -> None:
+        self._answer = answer
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        with _as_httpx():
+            async for part in self._answer.content.iter_any():
+                yield part
+
+    async def aclose(self) -> None:
+        # A connection with the rest of an answer in it is closed, not used again.
+        self._answer.release()
+
+
+def _session(context: ssl.SSLContext) -> aiohttp.ClientSession:
+    return aiohttp.ClientSession(
+        # Who calls bounds the requests in flight; a bound here would be a hidden queue.
+        connector=aiohttp.TCPConnector(limit=0, ssl=context, keepalive_timeout=IDLE_SECONDS),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        auto_decompress=False,
+    )
+
+
+@contextmanager
+def _as_httpx() -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        for ours, theirs in _MEANS:
+            if isinstance(error, ours):
+                raise theirs(str(error) or type(error).__name__) from error
+        raise
+
+
+def http_client(url: str, timeout: float, *, trust_env: bool) -> httpx2.AsyncClient:
+    """The HTTP client of one chat model in one event loop.
+
+    Args:
+        url: Base address of the server.
+        timeout: Seconds of silence after which a request is given up.
+        trust_env: Whether proxies of the environment are used.
+    """
+    # With a transport of our own the proxies of the environment would be passed over.
+    proxied = trust_env and not getproxies().keys().isdisjoint(("http", "https", "all"))
+    return DefaultAsyncHttpxClient(
+        base_url=url,
+        timeout=timeout,
+        trust_env=trust_env,
+        transport=None if proxied else AiohttpTransport(),
+    )
