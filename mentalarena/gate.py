@@ -3,8 +3,10 @@
 Why: a place that is empty between two requests is time lost, so it is given on the moment an answer
 has arrived, and more episodes are in play than there are places. Of those that wait, the one with
 the fewest answers goes first: a batch is over when its last episode is, and whoever has furthest to
-go would be that one. Answers that have arrived and are not stored yet are bounded too, because a
-kill costs them.
+go would be that one. Kept up strictly, that would march all episodes in step, and they would come
+to the decoder all at once and leave every place empty while it computes; so each has a head start
+of its own. Answers that have arrived and are not stored yet are bounded too, because a kill costs
+them.
 """
 
 import asyncio
@@ -15,6 +17,10 @@ from types import TracebackType
 
 UNSTORED = 8
 """Places for each answer that may be on its way to the store: one in eight, and at least one."""
+HEAD_START = 3.0
+"""Answers that one episode is let be ahead of another, at most."""
+_GOLDEN = (5**0.5 - 1) / 2
+"""Its multiples, of which only the fraction counts, spread any number of them evenly."""
 
 
 class Progress:
@@ -22,6 +28,8 @@ class Progress:
 
     def __init__(self) -> None:
         self.answers = 0
+        self.head_start: float | None = None
+        """Answers that it is let be ahead; the gate gives it with the first request."""
 
 
 class Gate:
@@ -29,8 +37,9 @@ class Gate:
 
     def __init__(self, places: int) -> None:
         self._free = places
-        self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
+        self._waiting: list[tuple[float, int, asyncio.Future[None]]] = []
         self._numbers = itertools.count()
+        self._episodes = itertools.count()
         self.held = 0
         """Places taken."""
         self.storing = asyncio.Semaphore(max(1, places // UNSTORED))
@@ -42,7 +51,7 @@ class Gate:
             self._free -= 1
         else:
             turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            heapq.heappush(self._waiting, (_answers(), next(self._numbers), turn))
+            heapq.heappush(self._waiting, (self._rank(), next(self._numbers), turn))
             try:
                 await turn
             except asyncio.CancelledError:
@@ -64,6 +73,15 @@ class Gate:
             mine.answers += 1
         self._give_on()
 
+    def _rank(self) -> float:
+        """Who waits with the lowest goes first."""
+        mine = progress.get()
+        if mine is None:
+            return 0
+        if mine.head_start is None:
+            mine.head_start = HEAD_START * (next(self._episodes) * _GOLDEN % 1)
+        return mine.answers - mine.head_start
+
     def _give_on(self) -> None:
         while self._waiting:
             turn = heapq.heappop(self._waiting)[2]
@@ -77,8 +95,3 @@ gate: ContextVar[Gate | None] = ContextVar("gate", default=None)
 """The gate of the run that is being played, if it has one."""
 progress: ContextVar[Progress | None] = ContextVar("progress", default=None)
 """That of the episode that is being played."""
-
-
-def _answers() -> int:
-    mine = progress.get()
-    return mine.answers if mine else 0
