@@ -4,12 +4,14 @@ Why: an episode is identified by content (configuration, case, sample), so that 
 again finds what is done, goes on with what was interrupted, and tries again what failed.
 """
 
+import json
 import secrets
 import threading
 from collections.abc import Mapping, Sequence
 from importlib import metadata
 from typing import Any, NamedTuple
 
+from graphs.records import ANSWER_FAILURES
 from graphs.state import Claim
 from mentalarena.case import Case
 from mentalarena.errors import CaseError, StoreError
@@ -193,9 +195,9 @@ async def standing(store: EpisodeStore, episode_id: str) -> Standing | None:
     """How an episode stands; None when the store does not hold it."""
     rows = await store.fetch_async(
         "select status, attempts, (select boundary from errors x where x.episode_id = e.id "
-        "and x.attempt = e.attempts and x.type not in ('ParseFailure', 'EmptyAnswer', 'RoleFlip') "
+        "and x.attempt = e.attempts and x.type not in (select value from json_each(?)) "
         "order by created_at desc limit 1) as let_down_by from episodes e where id = ?",
-        (episode_id,),
+        (json.dumps(list(ANSWER_FAILURES.values())), episode_id),
     )
     if not rows:
         return None

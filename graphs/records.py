@@ -56,17 +56,19 @@ def rows_of(episode_id: str, attempt: int, update: ArenaState) -> Iterator[Write
             episode_id,
             attempt,
             failure["boundary"],
-            _TYPES[failure["boundary"]],
+            ANSWER_FAILURES[failure["boundary"]],
             f"{failure['node']}: {failure['message']}",
             failure["call_id"],
         )
 
 
-_TYPES: Final[Mapping[str, str]] = {
+ANSWER_FAILURES: Final[Mapping[str, str]] = {
     "parse": "ParseFailure",
     "empty": "EmptyAnswer",
     "role_flip": "RoleFlip",
 }
+"""What an answer that could not be used is called among errors, by boundary; such a row does not
+say why an episode failed."""
 
 _APART = ("flags", "codes")
 """What a record holds that has rows of its own."""
