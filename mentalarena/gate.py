@@ -29,7 +29,7 @@ class Progress:
     def __init__(self) -> None:
         self.answers = 0
         self.head_start: float | None = None
-        """Answers that it is let be ahead; the gate gives it with the first request."""
+        """Answers that it is let be ahead; the gate gives it at the first wait."""
 
 
 class Gate:

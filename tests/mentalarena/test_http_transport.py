@@ -96,6 +96,26 @@ async def test_a_refused_connection_is_no_other_failure() -> None:
             await http.get("/")
 
 
+async def test_a_status_is_read_whatever_stands_around_it() -> None:
+    said = b"HTTP/1.1 401 Non autoris\xe9\r\nX-Long: %s\r\nContent-Length: 0\r\n\r\n" % (
+        b"a" * 50_000
+    )
+    async with serving(sends(said)) as http:
+        response = await http.get("/")
+    assert response.status_code == 401
+    assert len(response.headers["x-long"]) == 50_000
+
+
+@pytest.mark.parametrize(
+    ("url", "error"),
+    [("ftp://x/", httpx2.UnsupportedProtocol), ("http://a..b/", httpx2.ConnectError)],
+)
+async def test_an_address_that_is_none_is_said_to_be(url: str, error: type[Exception]) -> None:
+    async with http_client("http://127.0.0.1", 5, trust_env=False) as http:
+        with pytest.raises(error):
+            await http.get(url)
+
+
 async def test_headers_compression_and_redirects_are_as_with_httpx() -> None:
     packed = gzip.compress(b'{"said": "na\xc3\xafve"}')
     seen: list[bytes] = []
