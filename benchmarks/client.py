@@ -1,9 +1,9 @@
 """What a model call costs us beside the model: CPU time through langchain-openai.
 
 Why: a batch is bounded by what one core can send and read. The plain client spends most of a call
-on rewriting what it sends; this says how much each shortcut of ``mentalarena/fast_client.py``
-saves, and what is left of it in a whole call (:class:`ModelClient`). A whole batch is measured by
-``benchmarks/throughput.py``.
+on rewriting what it sends; this says how much each shortcut (``mentalarena/fast_client.py``,
+``mentalarena/http_transport.py``) saves, and what is left of it in a whole call
+(:class:`ModelClient`). A whole batch is measured by ``benchmarks/throughput.py``.
 
 How to run::
 

@@ -1,9 +1,9 @@
-"""HTTP for httpx2 through aiohttp, whose parser and connection pool take half the processor time.
+"""HTTP for httpx2 through aiohttp, which takes less processor time than httpx's own connections.
 
-Why: sending and reading is a third of what a call costs us. The transport that the OpenAI SDK
-carries would do, but it takes a cut connection for one that was not made in time, keeps cookies of
-its own, and is never closed with its event loop.
-``benchmarks/client.py`` measures this one.
+Why: HTTP was a third of the event loop's time, and the loop bounds a batch. The transport that the
+OpenAI SDK carries would do, but it takes a cut connection for one that was not made in time, keeps
+cookies of its own, and is never closed with its event loop. ``benchmarks/client.py`` measures this
+one; docs/seats.md has figures.
 """
 
 import ssl

@@ -155,11 +155,18 @@ async def test_few_requests_reuse_few_connections_and_many_run_together() -> Non
 
 
 async def test_an_answer_comes_as_it_is_sent_and_its_rest_is_not_the_next_one() -> None:
-    with MockServer() as server:
-        async with http_client(server.base_url, 5, trust_env=False) as http:
-            async with http.stream("GET", "models") as response:
-                assert response.status_code == 200
-            assert (await http.get("models")).json()["object"] == "list"
+    connections: list[asyncio.StreamWriter] = []
+
+    async def say(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connections.append(writer)
+        writer.write(HEAD + (b"half" if len(connections) == 1 else b"all of it"))
+        await reader.read()
+
+    async with serving(say) as http:
+        async with http.stream("GET", "/") as response:
+            assert response.status_code == 200
+        assert (await http.get("/")).text == "all of it"
+    assert len(connections) == 2
     first = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nfirst\r\n"
     async with serving(sends(first, 0.4)) as http, http.stream("GET", "/") as response:
         parts = response.aiter_bytes()
